@@ -1,0 +1,54 @@
+# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PACKAGES := api cstar_client cstar_core migrations stack store tests worker
+
+.PHONY: help demo test up format lint types arrows tests generate lock clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+
+demo: $(INSTALLED)  ## compress and verify a small network through the real stack, end to end
+	$(BIN)/python -m stack.demo
+
+test: lint types arrows tests  ## everything that must hold before a change lands
+
+up: $(INSTALLED)  ## keep the stack running on http://127.0.0.1:8000 until Ctrl-C
+	$(BIN)/python -m stack up
+
+format: $(INSTALLED)  ## rewrite the code in the house format
+	$(BIN)/ruff format $(PACKAGES)
+	$(BIN)/ruff check --fix $(PACKAGES)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check $(PACKAGES)
+	$(BIN)/ruff check $(PACKAGES)
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+arrows: $(INSTALLED)
+	$(BIN)/lint-imports
+
+tests: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+generate: $(INSTALLED)  ## rewrite the committed openapi.json and store/architectures.json
+	$(BIN)/python -m cstar_core.architectures.catalog > store/architectures.json
+	$(BIN)/python -m api.openapi
+
+lock:  ## rewrite constraints.txt from the newest versions the ranges allow
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet '.[demo,test]'
+	.venv-lock/bin/pip freeze --exclude cstar-service | sed -E 's/\+[a-z0-9.]+$$//' > constraints.txt
+	rm -rf .venv-lock build
+
+clean:  ## remove the environment and everything the stack and the demo have written
+	rm -rf .venv .cstar demo_output *.egg-info
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.x")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,test]'
+	touch $@
