@@ -1,0 +1,173 @@
+"""Bytes named by their SHA-256, on local disk or S3 through one set of calls.
+
+A blob is hashed while it is written to `staging/`, checked, moved create-only to its name, and
+only then gets its row: a crash leaves garbage in staging, never a row without bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import obstore
+from obstore.exceptions import AlreadyExistsError
+from obstore.store import LocalStore, ObjectStore, from_url
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.orm import Session
+
+from store.database import database_now
+from store.tables import Blob
+
+CHUNK_BYTES = 1 << 20
+PART_BYTES = 5 << 20
+
+
+class DigestMismatch(Exception):
+    """The bytes that arrived are not those that were announced."""
+
+    def __init__(self, expected: str, actual: str) -> None:
+        super().__init__(f"expected SHA-256 {expected}, received {actual}")
+        self.expected = expected
+        self.actual = actual
+
+
+class TooLarge(Exception):
+    """More bytes arrived than are allowed."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"more than {limit} bytes")
+        self.limit = limit
+
+
+@dataclass(frozen=True)
+class StoredBlob:
+    """A blob whose bytes are safely in the store; `sha256` is hexadecimal."""
+
+    sha256: str
+    bytes: int
+
+
+class BlobStore:
+    """Content-addressed bytes behind a URL (`file:///...` or `s3://bucket/prefix`)."""
+
+    def __init__(self, url: str) -> None:
+        self._store: ObjectStore = _open(url)
+
+    def stage(self, *, limit: int | None = None) -> Staging:
+        """Begin a new blob of at most `limit` bytes."""
+        return Staging(self._store, limit)
+
+    def put_file(self, path: Path) -> StoredBlob:
+        """Store a file's bytes; nothing is written when they are already there."""
+        with self.stage() as staging, path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                staging.write(chunk)
+            return staging.commit()
+
+    def read(self, sha256: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes of a blob from `start` (inclusive) to `end` (exclusive) in chunks."""
+        stop = obstore.head(self._store, _name(sha256))["size"] if end is None else end
+        for offset in range(start, stop, CHUNK_BYTES):
+            chunk = obstore.get_range(
+                self._store, _name(sha256), start=offset, end=min(stop, offset + CHUNK_BYTES)
+            )
+            yield bytes(chunk)
+
+    def fetch(self, sha256: str, path: Path) -> None:
+        """Write a blob to a local file; raises DigestMismatch when the store's bytes rotted."""
+        digest = hashlib.sha256()
+        with path.open("wb") as file:
+            for chunk in self.read(sha256):
+                digest.update(chunk)
+                file.write(chunk)
+        if digest.hexdigest() != sha256:
+            path.unlink()
+            raise DigestMismatch(sha256, digest.hexdigest())
+
+    def delete(self, sha256: str) -> None:
+        """Remove a blob's bytes."""
+        with suppress(FileNotFoundError):
+            obstore.delete(self._store, _name(sha256))
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the object names under `prefix` (`sha256/` or `staging/`)."""
+        listing = obstore.list(self._store, prefix=prefix)
+        return [entry["path"] for batch in listing for entry in batch]
+
+
+class Staging:
+    """A blob being written; leaving the context without `commit()` discards it."""
+
+    def __init__(self, store: ObjectStore, limit: int | None) -> None:
+        self._store = store
+        self._limit = limit
+        self._path = f"staging/{secrets.token_hex(16)}"
+        # Parts wait in memory for a slow store: at most four of 5 MiB (the least S3 takes).
+        self._writer = obstore.open_writer(
+            store, self._path, buffer_size=PART_BYTES, max_concurrency=4
+        )
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+        self._committed = False
+
+    def __enter__(self) -> Staging:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if not self._committed:
+            self._discard()
+
+    def write(self, chunk: bytes) -> None:
+        """Append bytes; raises TooLarge past the limit."""
+        self._bytes += len(chunk)
+        if self._limit is not None and self._bytes > self._limit:
+            raise TooLarge(self._limit)
+        self._digest.update(chunk)
+        self._writer.write(chunk)
+
+    def commit(self, *, expected_sha256: str | None = None) -> StoredBlob:
+        """Move the bytes to their name; raises DigestMismatch if they are not as announced."""
+        actual = self._digest.hexdigest()
+        if expected_sha256 is not None and expected_sha256 != actual:
+            raise DigestMismatch(expected_sha256, actual)
+        self._writer.close()
+        try:
+            obstore.rename(self._store, self._path, _name(actual), overwrite=False)
+        except AlreadyExistsError:
+            obstore.delete(self._store, self._path)
+        self._committed = True
+        return StoredBlob(sha256=actual, bytes=self._bytes)
+
+    def _discard(self) -> None:
+        if not self._writer.closed():
+            self._writer.close()
+        with suppress(FileNotFoundError):
+            obstore.delete(self._store, self._path)
+
+
+def remember(session: Session, blob: StoredBlob) -> None:
+    """Give stored bytes their row, or make the row they have young again (see store.garbage)."""
+    insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
+    now = database_now(session)
+    session.execute(
+        insert(Blob)
+        .values(sha256=blob.sha256, bytes=blob.bytes, created_at=now)
+        .on_conflict_do_update(index_elements=[Blob.sha256], set_={"created_at": now})
+    )
+
+
+def _open(url: str) -> ObjectStore:
+    if url.startswith("file://"):
+        return LocalStore(Path(url2pathname(urlsplit(url).path)), mkdir=True)
+    return from_url(url)
+
+
+def _name(sha256: str) -> str:
+    return f"sha256/{sha256[:2]}/{sha256}"

@@ -1,0 +1,133 @@
+"""What a client may ask for. Read by the API and by the runner, so it imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # PostgreSQL's text holds no NUL
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Contract(BaseModel):
+    """Base of all request bodies: an unknown field is a mistake, not something to ignore."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class InputSpec(Contract):
+    """What the network eats: (C, H, W) images in [0, 1], then (x - mean) / std per channel."""
+
+    shape: tuple[Positive, Positive, Positive]
+    mean: list[float]
+    std: list[Annotated[float, Field(gt=0)]]
+
+    @model_validator(mode="after")
+    def _one_value_a_channel(self) -> InputSpec:
+        channels = self.shape[0]
+        if len(self.mean) != channels or len(self.std) != channels:
+            raise ValueError(f"mean and std need one value for each of the {channels} channels")
+        return self
+
+
+class NamedArchitecture(Contract):
+    """An architecture of the registry; arguments left out are read off the weights' shapes."""
+
+    name: str
+    arguments: dict[str, int | bool | str] = {}
+
+
+class ModelRequest(Contract):
+    """Body of `POST /v1/models`."""
+
+    name: Text = Field(min_length=1, max_length=200)
+    file_id: Text
+    architecture: Literal["auto"] | NamedArchitecture = "auto"
+    input: InputSpec
+    num_classes: int = Field(ge=2, lt=2**31)
+
+
+class DatasetRequest(Contract):
+    """Body of `POST /v1/datasets`; `seed` drives the split where the file has none."""
+
+    name: Text = Field(min_length=1, max_length=200)
+    file_id: Text
+    format: Literal["npz", "image_folder"] = "npz"
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+class CompressionTarget(Contract):
+    """How small: at least one limit; several hold at once. `ratio` counts all parameters."""
+
+    ratio: float | None = Field(None, gt=1.0)
+    max_params: Positive | None = None
+    max_macs: Positive | None = None
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> CompressionTarget:
+        if self.ratio is None and self.max_params is None and self.max_macs is None:
+            raise ValueError("give at least one of ratio, max_params, max_macs")
+        return self
+
+
+class RobustnessTarget(Contract):
+    """Against whom: `epsilon` is in [0, 1] pixel space; `min_accuracy` is AutoAttack's."""
+
+    norm: Literal["linf", "l2"] = "linf"
+    epsilon: float = Field(gt=0.0)
+    min_accuracy: Fraction | None = None
+
+    @model_validator(mode="after")
+    def _within_pixel_space(self) -> RobustnessTarget:
+        if self.norm == "linf" and self.epsilon > 1.0:
+            raise ValueError("an L-inf epsilon is in [0, 1] pixel space (8/255 is 0.03137)")
+        return self
+
+
+class Targets(Contract):
+    """What the compressed model must be."""
+
+    compression: CompressionTarget
+    robustness: RobustnessTarget
+    min_clean_accuracy: Fraction | None = None
+
+
+class Evaluation(Contract):
+    """On how many test examples: `examples` for PGD-20, `autoattack_examples` for AutoAttack."""
+
+    examples: Positive = 1000
+    autoattack_examples: Positive = 64
+
+
+class Options(Contract):
+    """Departures from the profile; None leaves the profile's value."""
+
+    augmentation: Literal["none", "crop", "crop_flip"] | None = None
+    dense_epochs: Annotated[int, Field(ge=0, le=1000)] | None = None
+    admm_epochs: Annotated[int, Field(ge=1, le=1000)] | None = None
+    finetune_epochs: Annotated[int, Field(ge=1, le=1000)] | None = None
+    examples_per_epoch: Positive | None = None
+    rank_multiple: Annotated[int, Field(ge=1, le=64)] | None = None
+
+
+class JobRequest(Contract):
+    """Body of `POST /v1/jobs`."""
+
+    model_id: Text
+    dataset_id: Text
+    method: Literal["cstar"] = "cstar"
+    profile: Literal["quick", "paper"] = "quick"
+    seed: int = Field(0, ge=0, lt=2**31)
+    targets: Targets
+    evaluation: Evaluation = Evaluation()
+    options: Options = Options()
+    labels: dict[str, str] = Field(default={}, max_length=32)
+    priority: int = Field(0, ge=-100, le=100)
+    max_runtime_s: int | None = Field(None, gt=0, lt=2**31)
+
+
+def document(contract: Contract) -> dict[str, Any]:
+    """Return a request as plain JSON data, defaults included."""
+    return contract.model_dump(mode="json")

@@ -1,0 +1,54 @@
+"""Settings of every process of the service, from the environment (`CSTAR_*`)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One value a `CSTAR_...` variable; times are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="CSTAR_", env_ignore_empty=True)
+
+    data_dir: Path = Path(".cstar")
+    database_url: str | None = None
+    broker_url: str | None = None
+    blob_url: str | None = None
+    secret_key: SecretStr | None = None
+
+    lease_s: float = Field(60.0, gt=0)
+    heartbeat_s: float = Field(10.0, gt=0)
+    redispatch_s: float = Field(60.0, gt=0)
+    scheduler_interval_s: float = Field(0.25, gt=0)
+    stall_timeout_s: float = Field(1800.0, gt=0)
+    cancel_grace_s: float = Field(30.0, gt=0)
+    checkpoint_interval_s: float = Field(120.0, ge=0)
+    max_attempts: int = Field(3, ge=1)
+
+    job_queue: str = "cpu.default"
+
+    max_upload_bytes: int = Field(1 << 30, gt=0)
+    runner_memory_bytes: int = Field(16 << 30, gt=0)
+    runner_threads: int = Field(0, ge=0)
+    sandbox: Literal["auto", "required", "off"] = "auto"
+
+    @property
+    def resolved_database_url(self) -> str:
+        """SQLAlchemy URL; SQLite in the data folder unless `CSTAR_DATABASE_URL` is set."""
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'cstar.db'}"
+
+    @property
+    def resolved_blob_url(self) -> str:
+        """Object-store URL; a folder beside the database unless `CSTAR_BLOB_URL` is set."""
+        return self.blob_url or (self.data_dir.resolve() / "blobs").as_uri()
+
+
+@lru_cache
+def settings() -> Settings:
+    """Return the settings of this process, read once."""
+    return Settings()

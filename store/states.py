@@ -1,0 +1,82 @@
+"""The states of a job and the transitions between them that are allowed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    """Where a job is; the last three are final and never left (a retry is a new job)."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+LEASED = frozenset({JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING})
+
+ALLOWED: dict[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset(
+        {JobState.RUNNING, JobState.PAUSED, JobState.CANCELLED, JobState.FAILED}
+    ),
+    JobState.RUNNING: frozenset(
+        {
+            JobState.QUEUED,
+            JobState.PAUSING,
+            JobState.CANCELLING,
+            JobState.SUCCEEDED,
+            JobState.FAILED,
+        }
+    ),
+    JobState.PAUSING: frozenset(
+        {JobState.PAUSED, JobState.CANCELLING, JobState.SUCCEEDED, JobState.FAILED}
+    ),
+    JobState.PAUSED: frozenset({JobState.QUEUED, JobState.CANCELLED}),
+    JobState.CANCELLING: frozenset({JobState.CANCELLED, JobState.SUCCEEDED, JobState.FAILED}),
+    JobState.SUCCEEDED: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.CANCELLED: frozenset(),
+}
+
+
+def sources(target: JobState) -> frozenset[JobState]:
+    """Return the states from which `target` may be entered."""
+    return frozenset(state for state, targets in ALLOWED.items() if target in targets)
+
+
+class JobKind(StrEnum):
+    """What a job does; validations run through the same leases and runners as compressions."""
+
+    COMPRESS = "compress"
+    VALIDATE_MODEL = "validate_model"
+    VALIDATE_DATASET = "validate_dataset"
+
+
+class Status(StrEnum):
+    """Where an uploaded model or data set is."""
+
+    VALIDATING = "validating"
+    READY = "ready"
+    REJECTED = "rejected"
+
+
+class ErrorCode(StrEnum):
+    """The codes of a failed job's `error`; docs/errors.md says what each asks of the client."""
+
+    INVALID_MODEL = "invalid_model"
+    INVALID_DATASET = "invalid_dataset"
+    UNSUPPORTED_LAYER = "unsupported_layer"
+    TARGET_INFEASIBLE = "target_infeasible"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMEOUT = "timeout"
+    STALLED = "stalled"
+    WORKER_LOST = "worker_lost"
+    STORAGE_ERROR = "storage_error"
+    INTERNAL = "internal"

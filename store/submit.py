@@ -1,0 +1,58 @@
+"""Making a job: its row, its first event and its wake-up call, in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from store.database import database_now
+from store.identifiers import new_id
+from store.lifecycle import add_event, dispatch
+from store.states import JobKind, JobState
+from store.tables import Job
+
+
+def submit(
+    session: Session,
+    *,
+    tenant_id: str,
+    kind: JobKind,
+    queue: str,
+    request: Mapping[str, Any],
+    model_id: str | None = None,
+    dataset_id: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    priority: int = 0,
+    max_runtime_s: int | None = None,
+    retried_from: str | None = None,
+) -> Job:
+    """Queue a job; `request` is the document the runner reads."""
+    job = Job(
+        id=new_id("job"),
+        tenant_id=tenant_id,
+        kind=kind,
+        queue=queue,
+        model_id=model_id,
+        dataset_id=dataset_id,
+        request=dict(request),
+        labels=dict(labels or {}),
+        priority=priority,
+        max_runtime_s=max_runtime_s,
+        retried_from=retried_from,
+        state=JobState.QUEUED,
+        progress=0.0,
+        attempt=0,
+        lost_attempts=0,
+        running_s=0.0,
+        event_count=0,
+        metric_count=0,
+        version=1,
+        created_at=database_now(session),
+    )
+    session.add(job)
+    session.flush()
+    add_event(session, job, f"job.{JobState.QUEUED}", {})
+    dispatch(session, job)
+    return job
