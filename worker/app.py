@@ -1,0 +1,56 @@
+"""The Celery app: `celery -A worker.app worker -Q cpu.default -c 1`."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import mmap
+import signal
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_init, worker_process_init, worker_ready, worker_shutting_down
+
+from store.database import Database
+from store.settings import settings
+from worker.broker import broker_url, celery_configuration
+from worker.identity import register
+
+logger = logging.getLogger(__name__)
+
+app = Celery("cstar", include=["worker.tasks"])
+app.conf.update(celery_configuration(broker_url(settings()), settings()))
+
+TASK_NAME = "cstar.run_job"
+
+_PR_SET_PDEATHSIG = 1
+_drain = mmap.mmap(-1, 1)  # shared with the forked pool processes
+
+
+def draining() -> bool:
+    """Say whether this worker was asked to shut down and should give its job back."""
+    return _drain[0] != 0
+
+
+@worker_init.connect
+def _configure_logging(**_: Any) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+
+
+@worker_ready.connect
+def _announce(sender: Any, **_: Any) -> None:
+    database = Database(settings().resolved_database_url)
+    queues = sorted(queue.name for queue in sender.task_consumer.queues)
+    register(database, queues=queues)
+    database.dispose()
+
+
+@worker_shutting_down.connect
+def _start_draining(**_: Any) -> None:
+    _drain[0] = 1
+
+
+@worker_process_init.connect
+def _die_with_parent(**_: Any) -> None:
+    """A pool process whose worker was killed must not go on as an orphan."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,31 @@
+"""What a runner does to itself before it touches an upload: limits, and dying with its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+OPEN_FILES = 512
+FILE_BYTES = 8 << 30
+
+
+def die_with_supervisor() -> None:
+    """Arrange to be killed when the supervisor dies (bubblewrap does the same for its child)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    supervisor = os.environ.get("CSTAR_SUPERVISOR_PID")
+    if supervisor is not None and os.getppid() != int(supervisor):
+        raise SystemExit("the supervisor died before its runner had started")
+
+
+def confine(*, memory_bytes: int) -> None:
+    """Set limits that cannot be raised again; address space only where CUDA is not used."""
+    ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
+    if not os.environ.get("CUDA_VISIBLE_DEVICES"):
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))

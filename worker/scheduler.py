@@ -1,0 +1,106 @@
+"""The process that publishes the outbox and takes jobs back from the dead.
+
+`python -m worker.scheduler`. Any number may run: a second wake-up call claims nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+
+from kombu.exceptions import OperationalError as BrokerError
+
+from store import garbage, leases, outbox
+from store.blobs import BlobStore
+from store.database import Database
+from store.records import fail_subject
+from store.settings import Settings, settings
+from store.states import JobState
+from store.tables import Job
+from worker.app import TASK_NAME, app
+
+logger = logging.getLogger(__name__)
+
+GARBAGE_INTERVAL_S = 600.0
+GARBAGE_GRACE_S = 3600.0
+
+
+class Scheduler:
+    """One pass is `tick()`; `run()` repeats it until `stop` is set."""
+
+    def __init__(self, database: Database, blobs: BlobStore, configuration: Settings) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._settings = configuration
+        self._next_reap_at = 0.0
+        self._next_collection_at = time.monotonic() + GARBAGE_INTERVAL_S
+
+    def run(self, stop: threading.Event) -> None:
+        """Tick until told to stop; a broker or database that is away is tried again."""
+        while not stop.wait(self._settings.scheduler_interval_s):
+            try:
+                self.tick()
+            except Exception:
+                logger.exception("scheduler pass failed; trying again")
+                stop.wait(1.0)
+
+    def tick(self) -> None:
+        """Publish what is due; now and then reap, redispatch and collect garbage."""
+        now = time.monotonic()
+        if now >= self._next_reap_at:
+            self._next_reap_at = now + self._settings.lease_s / 6
+            self.recover()
+        if now >= self._next_collection_at:
+            self._next_collection_at = now + GARBAGE_INTERVAL_S
+            self.collect()
+        self.publish()
+
+    def publish(self) -> int:
+        """Send the outbox to the broker; returns how many calls it accepted."""
+        with self._database.reading() as session:
+            calls = outbox.pending(session)
+        accepted = []
+        for call in calls:
+            try:
+                app.send_task(TASK_NAME, args=[call.job_id], queue=call.queue, retry=False)
+            except (BrokerError, OSError) as error:
+                logger.warning("broker is away (%s); %d calls wait", error, len(calls))
+                break
+            accepted.append(call)
+        if accepted:
+            with self._database.writing() as session:
+                outbox.published(session, accepted)
+        return len(accepted)
+
+    def recover(self) -> None:
+        """Take back jobs whose lease ran out and wake workers again for those unclaimed."""
+        with self._database.writing() as session:
+            for job_id in leases.reap(session, max_attempts=self._settings.max_attempts):
+                job = session.get_one(Job, job_id)
+                logger.warning("%s: lease ran out, now %s", job_id, job.state)
+                if job.state == JobState.FAILED:
+                    fail_subject(session, job)
+            leases.redispatch(session, after_s=self._settings.redispatch_s)
+
+    def collect(self) -> None:
+        """Remove blobs nothing refers to."""
+        with self._database.writing() as session:
+            names = garbage.forget_unreferenced(session, grace_s=GARBAGE_GRACE_S)
+        for name in names:
+            self._blobs.delete(name)
+
+
+def main() -> None:
+    """Run the scheduler until SIGTERM or SIGINT."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    database = Database(settings().resolved_database_url)
+    Scheduler(database, BlobStore(settings().resolved_blob_url), settings()).run(stop)
+
+
+if __name__ == "__main__":
+    main()

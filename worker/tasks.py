@@ -1,0 +1,42 @@
+"""The one Celery task: the message carries a job id, the database says whether to work on it."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+
+from store import leases
+from store.blobs import BlobStore
+from store.database import Database
+from store.settings import settings
+from worker.app import TASK_NAME, app, draining
+from worker.attempt import Attempt
+from worker.identity import WORKER_ID
+from worker.supervisor import run_attempt
+
+logger = logging.getLogger(__name__)
+
+
+@lru_cache
+def _database() -> Database:
+    return Database(settings().resolved_database_url)
+
+
+@lru_cache
+def _blobs() -> BlobStore:
+    return BlobStore(settings().resolved_blob_url)
+
+
+@app.task(name=TASK_NAME)
+def run_job(job_id: str) -> None:
+    """Claim a job and work on it; a message for a job that is taken or over does nothing."""
+    if draining():
+        return  # redispatch wakes another worker
+    with _database().writing() as session:
+        lease = leases.claim(session, job_id, worker_id=WORKER_ID, lease_s=settings().lease_s)
+    if lease is None:
+        logger.info("%s: not there to be claimed", job_id)
+        return
+    logger.info("%s: attempt %d", job_id, lease.attempt)
+    attempt = Attempt(_database(), _blobs(), lease, settings())
+    run_attempt(attempt, draining=draining)

@@ -1,0 +1,101 @@
+"""The folder of one attempt: inputs fetched from the blob store, the spec, room for output."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from store.settings import Settings
+from store.states import JobKind
+from store.tables import Checkpoint, Dataset, File, Job, Model
+from worker.attempt import Attempt
+from worker.protocol import CHECKPOINT_FILE, OUTPUT_FOLDER, SPEC_FILE, Spec
+
+UPLOAD_FILE = "upload"
+WEIGHTS_FILE = "weights.safetensors"
+DATASET_FILE = "dataset.npz"
+LOG_FILE = "runner.log"
+
+
+@contextmanager
+def workspace(attempt: Attempt) -> Iterator[Path]:
+    """Prepare the folder of an attempt and remove it afterwards, whatever happened."""
+    lease, settings = attempt.lease, attempt.settings
+    work = settings.data_dir.resolve() / "work"
+    folder = work / f"{lease.job_id}.{lease.attempt}"
+    for left_over in work.glob(f"{lease.job_id}.*"):  # of attempts whose worker was killed
+        shutil.rmtree(left_over, ignore_errors=True)
+    (folder / OUTPUT_FOLDER).mkdir(parents=True)
+    try:
+        with attempt.database.reading() as session:
+            job = session.get_one(Job, lease.job_id)
+            inputs = _inputs(session, job)
+            spec = _spec(session, job, settings)
+        for name, sha256 in inputs.items():
+            attempt.blobs.fetch(sha256, folder / name)
+        (folder / SPEC_FILE).write_text(spec.model_dump_json())
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def tail(path: Path, limit: int = 64 << 10) -> str:
+    """Return at most the last `limit` bytes of a log as text."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - limit))
+        return file.read().decode(errors="replace").replace("\x00", "")
+
+
+def _inputs(session: Session, job: Job) -> dict[str, str]:
+    if job.kind == JobKind.VALIDATE_MODEL:
+        file_id = session.get_one(Model, job.model_id).file_id
+        return {UPLOAD_FILE: session.get_one(File, file_id).sha256}
+    if job.kind == JobKind.VALIDATE_DATASET:
+        file_id = session.get_one(Dataset, job.dataset_id).file_id
+        return {UPLOAD_FILE: session.get_one(File, file_id).sha256}
+    inputs = {
+        WEIGHTS_FILE: str(session.get_one(Model, job.model_id).weights_sha256),
+        DATASET_FILE: str(session.get_one(Dataset, job.dataset_id).blob_sha256),
+    }
+    checkpoint = session.get(Checkpoint, job.id)
+    return inputs if checkpoint is None else {**inputs, CHECKPOINT_FILE: checkpoint.sha256}
+
+
+def _spec(session: Session, job: Job, settings: Settings) -> Spec:
+    return Spec(
+        kind=job.kind,
+        request=job.request,
+        subject=_subject(session, job),
+        threads=settings.runner_threads,
+        memory_bytes=settings.runner_memory_bytes,
+        checkpoint_interval_s=settings.checkpoint_interval_s,
+    )
+
+
+def _subject(session: Session, job: Job) -> dict[str, Any]:
+    """Return what a compression needs to know of its model and data set."""
+    if job.kind != JobKind.COMPRESS:
+        return {}
+    model = session.get_one(Model, job.model_id)
+    dataset = session.get_one(Dataset, job.dataset_id)
+    facts = {
+        "job_id": job.id,
+        "model": {"id": model.id, "name": model.name, "weights_sha256": model.weights_sha256},
+        "dataset": {
+            "id": dataset.id,
+            "name": dataset.name,
+            "content_sha256": dataset.content_sha256,
+        },
+        "architecture": model.architecture,
+        "input": model.input,
+        "num_classes": model.num_classes,
+    }
+    return dict(json.loads(json.dumps(facts)))
