@@ -66,12 +66,7 @@ class Stack:
         upgrade(database)
         self.api_key = first_key(database, self.data_dir, secret)
         database.dispose()
-        environment = {
-            "CSTAR_DATA_DIR": str(self.data_dir),
-            "CSTAR_DATABASE_URL": self.settings.resolved_database_url,
-            "CSTAR_BLOB_URL": self.settings.resolved_blob_url,
-            "CSTAR_BROKER_URL": broker_url,
-        }
+        environment = self._environment(broker_url)
         for child in self._services(environment, secret):
             self._add(child)
         self._wait_until_ready()
@@ -112,6 +107,16 @@ class Stack:
             self._worker("jobs", self.settings.job_queue, ["prefork", "1"], environment),
             self._worker("io", "io", ["threads", "2"], environment),
         ]
+
+    def _environment(self, broker_url: str) -> dict[str, str]:
+        """Return this stack's settings for its processes, the secret left out."""
+        plain = self.settings.model_dump(exclude_none=True, exclude={"secret_key"})
+        return {f"CSTAR_{name.upper()}": str(value) for name, value in plain.items()} | {
+            "CSTAR_DATA_DIR": str(self.data_dir),
+            "CSTAR_DATABASE_URL": self.settings.resolved_database_url,
+            "CSTAR_BLOB_URL": self.settings.resolved_blob_url,
+            "CSTAR_BROKER_URL": broker_url,
+        }
 
     def _worker(
         self, name: str, queue: str, pool: list[str], environment: Mapping[str, str]

@@ -104,6 +104,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "TMPDIR": str(folder),
         "LANG": "C.UTF-8",
         "PYTHONPATH": os.pathsep.join(sorted(paths)),
+        "OMP_WAIT_POLICY": "PASSIVE",  # docs/decisions/0001: spinning threads on a busy machine
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         **{name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ},

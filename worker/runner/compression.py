@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from cstar_core.architectures import Architecture
 from cstar_core.attacks import ThreatModel
 from cstar_core.files.datasets import load_dataset
-from cstar_core.pipeline import PROFILES, State, Task, Workbench, run
+from cstar_core.pipeline import PROFILES, Interrupted, State, Task, Workbench, run
 from cstar_core.pipeline.artifact import ONNX, PLAN, REPORT
 from cstar_core.pipeline.profiles import adapt
 from cstar_core.pipeline.report import result
@@ -31,6 +31,7 @@ from worker.protocol import (
     Progress,
     Result,
     Spec,
+    Stopped,
 )
 from worker.runner.voice import Voice
 
@@ -61,7 +62,11 @@ def compress(spec: Spec, folder: Path, voice: Voice) -> None:
     checkpoint = folder / CHECKPOINT_FILE
     state = State.load(checkpoint) if checkpoint.exists() else State()
     observer = RunnerObserver(voice, checkpoint, save_interval_s=spec.checkpoint_interval_s)
-    run(workbench, state, observer)
+    try:
+        run(workbench, state, observer)
+    except Interrupted:
+        voice.say(Stopped())
+        return
     voice.say(Result(result=result(workbench, state), files=list(FILES)))
 
 

@@ -7,6 +7,8 @@ import os
 import resource
 import signal
 
+import torch
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 OPEN_FILES = 512
@@ -21,8 +23,13 @@ def die_with_supervisor() -> None:
         raise SystemExit("the supervisor died before its runner had started")
 
 
-def confine(*, memory_bytes: int) -> None:
-    """Set limits that cannot be raised again; address space only where CUDA is not used."""
+def confine(*, memory_bytes: int, threads: int) -> None:
+    """Set limits that cannot be raised again (address space only where CUDA is not used).
+
+    `threads` = 0 leaves their number to torch.
+    """
+    if threads:
+        torch.set_num_threads(threads)
     ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))

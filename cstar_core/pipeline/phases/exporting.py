@@ -1,0 +1,85 @@
+"""Phase `exporting`: ONNX, a second look in a fresh process, the report and the manifest."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cstar_core.evaluation.latency import measure_latency
+from cstar_core.export import export_onnx, load, manifest
+from cstar_core.pipeline.artifact import ONNX, PLAN, REPORT, write_artifact
+from cstar_core.pipeline.environment import environment
+from cstar_core.pipeline.observer import Observer
+from cstar_core.pipeline.report import report
+from cstar_core.pipeline.state import State
+from cstar_core.pipeline.workbench import Workbench
+
+PHASE = "exporting"
+
+
+class VerificationFailed(Exception):
+    """The exported files do not compute what was evaluated: a defect of ours."""
+
+
+def run(workbench: Workbench, state: State, observer: Observer) -> None:
+    """Finish the folder; raises VerificationFailed when its files do not score as evaluated."""
+    folder = write_artifact(workbench, state)
+    model = load(folder)
+    export_onnx(model, workbench.task.input_shape, folder / ONNX)
+    observer.progress(PHASE, 0.3)
+    verified = verify_in_fresh_process(workbench, folder)
+    _compare(verified, state)
+    observer.event("artifact.verified", {k: v for k, v in verified.items() if k != "predictions"})
+    observer.progress(PHASE, 0.7)
+    dense = workbench.dense_model(dict(workbench.uploaded)).cpu()
+    state.findings[PHASE] = {
+        "verified": {k: v for k, v in verified.items() if k != "predictions"},
+        "latency": measure_latency({"before": dense, "after": model}, workbench.test.images.cpu()),
+        "bytes": {
+            "before": (workbench.folder / "weights.safetensors").stat().st_size,
+            "after": (folder / "model.safetensors").stat().st_size,
+        },
+    }
+    (folder / PLAN).write_text(json.dumps(state.plan, indent=1) + "\n")
+    content = report(workbench, state)
+    (folder / REPORT).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    manifest(folder, _facts(workbench))
+
+
+def verify_in_fresh_process(workbench: Workbench, folder: Path) -> dict[str, Any]:
+    """Score every test image again with the shipped loader, in a process that starts anew."""
+    output = workbench.folder / "verified.json"
+    command = [sys.executable, "-m", "cstar_core.export.verify", str(folder)]
+    command += ["--data", str(workbench.folder / "dataset.npz"), "--output", str(output)]
+    command += ["--count", str(len(workbench.test))]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode != 0:
+        raise VerificationFailed(f"the exported files do not load: {ended.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(output.read_text())
+    return found
+
+
+def _compare(verified: dict[str, Any], state: State) -> None:
+    evaluated = state.findings["evaluating"]["after"]["clean"]
+    if verified["correct"] != evaluated["correct"] or verified["n"] != evaluated["n"]:
+        raise VerificationFailed(
+            f"the exported files classify {verified['correct']} of {verified['n']} test images "
+            f"correctly, the evaluation said {evaluated['correct']} of {evaluated['n']}"
+        )
+
+
+def _facts(workbench: Workbench) -> dict[str, Any]:
+    task = workbench.task
+    return {
+        **task.facts,
+        "seed": task.seed,
+        "architecture": task.architecture.to_json(),
+        "profile": task.profile.to_json(),
+        "split_sha256": workbench.data.sha256,
+        "environment": environment(torch.get_num_threads()),
+    }

@@ -1,0 +1,45 @@
+"""What is to be done: one compression, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cstar_core.architectures import Architecture
+from cstar_core.attacks import ThreatModel
+from cstar_core.pipeline.profiles import Profile
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How small the result must be; `ratio` counts all learnable parameters, before / after."""
+
+    ratio: float | None = None
+    max_params: int | None = None
+    max_macs: int | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network, the limits and the threat model, and how thoroughly the result is evaluated.
+
+    `examples` test images are attacked by PGD-20, the first `autoattack_examples` of them by
+    AutoAttack; clean accuracy is taken on all test images. Accuracies are in [0, 1]. `facts` are
+    passed on to the manifest.
+    """
+
+    architecture: Architecture
+    input_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    num_classes: int
+    limits: Limits
+    threat: ThreatModel
+    profile: Profile
+    seed: int
+    examples: int
+    autoattack_examples: int
+    min_robust_accuracy: float | None = None
+    min_clean_accuracy: float | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,183 @@
+"""What the phases work with: the data on the device, and networks built from the state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cstar_core.architectures import build, load, stem_name
+from cstar_core.evaluation.batches import unit_interval
+from cstar_core.factorization import restructure
+from cstar_core.files.datasets import DatasetArrays, hold_out
+from cstar_core.layers import Layer, describe
+from cstar_core.normalization import NormalizedModel
+from cstar_core.pipeline.state import State
+from cstar_core.pipeline.task import Task
+from cstar_core.ranks import Budget, Inventory, RankPlan
+from cstar_core.training.config import TrainingConfig
+from cstar_core.training.loop import AdversarialTrainer, Constraint
+from cstar_core.training.randomness import derive_seed, generator
+from cstar_core.training.selection import HeldOutSelection
+
+CALIBRATION_BATCHES = 8
+CALIBRATION_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Images (N, C, H, W) uint8 and labels (N,) int64 on the device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Tensor) -> Examples:
+        """Return the examples at `index`."""
+        return Examples(self.images[index], self.labels[index])
+
+
+class Workbench:
+    """Data, device and folder of one task; builds its networks, trainers and budgets."""
+
+    def __init__(
+        self,
+        task: Task,
+        weights: dict[str, Tensor],
+        data: DatasetArrays,
+        *,
+        folder: Path,
+        device: torch.device,
+    ) -> None:
+        self.task = task
+        self.uploaded = weights
+        self.data = data
+        self.folder = folder
+        self.device = device
+
+    @cached_property
+    def test(self) -> Examples:
+        """The test split."""
+        return self._examples(self.data.test_images, self.data.test_labels)
+
+    @cached_property
+    def training(self) -> Examples:
+        """The training split without the held-out part."""
+        return self._training_split.take(self._split_index[0])
+
+    @cached_property
+    def held_out(self) -> Examples:
+        """The part of the training split on which ranks and epochs are chosen."""
+        return self._training_split.take(self._split_index[1])
+
+    @cached_property
+    def attacked_index(self) -> Tensor:
+        """Rows of the test examples that are attacked: a seeded choice."""
+        count = min(self.task.examples, len(self.test))
+        order = torch.randperm(len(self.test), generator=generator(self.task.seed, "attacked"))
+        return order[:count]
+
+    @cached_property
+    def attacked(self) -> Examples:
+        """The test examples that are attacked, the same before and after."""
+        return self.test.take(self.attacked_index.to(self.device))
+
+    @cached_property
+    def layers(self) -> list[Layer]:
+        """The layers of the dense network."""
+        network = build(self.task.architecture)
+        stem = stem_name(self.task.architecture)
+        return describe(network, self.task.input_shape, stem=stem)
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        """What the dense network costs."""
+        return Inventory.of(build(self.task.architecture), self.layers)
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The task's limits as budgets for the whole network."""
+        limits = self.task.limits
+        budgets = []
+        if limits.ratio is not None:
+            budgets.append(self.inventory.budget(limits.ratio))
+        if limits.max_params is not None:
+            budgets.append(Budget("parameters", limits.max_params))
+        if limits.max_macs is not None:
+            budgets.append(Budget("macs", limits.max_macs))
+        return tuple(budgets)
+
+    def dense_model(self, weights: dict[str, Tensor]) -> NormalizedModel:
+        """Return the dense network with `weights`, normalisation inside."""
+        return self.normalised(load(self.task.architecture, weights))
+
+    def factorised_model(self, state: State) -> NormalizedModel:
+        """Return the compressed network of `state`."""
+        plan = RankPlan.from_dict(state.plan)
+        network = restructure(load(self.task.architecture, state.dense), plan)
+        if state.factorised:
+            network.load_state_dict(state.factorised)
+        return self.normalised(network)
+
+    def normalised(self, network: nn.Module) -> NormalizedModel:
+        """Wrap a network so that it takes images in [0, 1], on the device, in eval mode."""
+        model = NormalizedModel(network, self.task.mean, self.task.std)
+        return model.to(self.device).eval()
+
+    def trainer(
+        self,
+        model: nn.Module,
+        config: TrainingConfig,
+        *,
+        phase: str,
+        constraint: Constraint | None = None,
+    ) -> AdversarialTrainer:
+        """Return a trainer on the training split that keeps the best epoch on the held-out one.
+
+        Under a constraint the epochs differ in how far it is met, so none is preferred.
+        """
+        return AdversarialTrainer(
+            model,
+            self.training.images,
+            self.training.labels,
+            threat=self.task.threat,
+            config=config,
+            seed=self.task.seed,
+            phase=phase,
+            constraint=constraint,
+            selection=self.selection() if constraint is None else None,
+        )
+
+    def selection(self) -> HeldOutSelection:
+        """Return the score by which anything is chosen: short PGD on held-out training images."""
+        return HeldOutSelection(
+            self.held_out.images,
+            self.held_out.labels,
+            self.task.threat,
+            seed=derive_seed(self.task.seed, "selection"),
+            settings=self.task.profile.selection,
+        )
+
+    def calibration_batches(self) -> list[Tensor]:
+        """Return training images in [0, 1] for re-estimating batch-norm statistics."""
+        images = self.training.images[: CALIBRATION_BATCHES * CALIBRATION_BATCH]
+        return [unit_interval(batch) for batch in torch.split(images, CALIBRATION_BATCH)]
+
+    @cached_property
+    def _training_split(self) -> Examples:
+        return self._examples(self.data.train_images, self.data.train_labels)
+
+    @cached_property
+    def _split_index(self) -> tuple[Tensor, Tensor]:
+        wanted = min(self.task.profile.held_out, len(self.data.train_labels) // 5)
+        kept, held_out = hold_out(self.data.train_labels, count=wanted, seed=self.task.seed)
+        return torch.as_tensor(kept), torch.as_tensor(held_out)
+
+    def _examples(self, images: object, labels: object) -> Examples:
+        pixels = torch.as_tensor(images).permute(0, 3, 1, 2).contiguous()
+        return Examples(pixels.to(self.device), torch.as_tensor(labels).long().to(self.device))
