@@ -13,6 +13,8 @@ from store.lifecycle import add_event, dispatch
 from store.states import JobKind, JobState
 from store.tables import Job
 
+VALIDATION_QUEUE = "io"  # short work that trains nothing
+
 
 def submit(
     session: Session,

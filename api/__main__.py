@@ -1,0 +1,49 @@
+"""`python -m api`: serve on a host and port, or on a listening socket that was inherited."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+
+import uvicorn
+
+from api.dependencies import MissingSecretKey, require_secret_key
+from store.settings import settings
+
+SHUTDOWN_S = 5  # long polls and uploads in flight are cut after this
+
+
+def main() -> int:
+    """Serve until told to stop; 2 when the settings do not do."""
+    arguments = _parser().parse_args()
+    try:
+        require_secret_key(settings())
+    except MissingSecretKey as error:
+        print(error, file=sys.stderr)
+        return 2
+    config = uvicorn.Config(
+        "api.main:app",
+        host=arguments.host,
+        port=arguments.port,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
+    # Made here: uvicorn's own `fd` option takes every inherited socket for a Unix one.
+    inherited = None if arguments.fd is None else [socket.socket(fileno=arguments.fd)]
+    server = uvicorn.Server(config)
+    server.run(sockets=inherited)
+    return 0 if server.started else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--fd", type=int, help="number of an inherited listening socket")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The architectures the service can build, as the registry lists them."""

@@ -1,0 +1,41 @@
+"""API keys as bearer tokens (RFC 6750)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from api.dependencies import ServicesDep
+from api.problems import HttpError
+from store.keys import tenant_of
+
+_bearer = HTTPBearer(
+    auto_error=False, scheme_name="ApiKey", description="An API key, `Bearer cst_...`."
+)
+
+
+def authenticated_tenant(
+    services: ServicesDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> str:
+    """Return the tenant whose key came with the request; raises a 401 problem."""
+    if credentials is None:
+        raise _unauthenticated("Send your API key as `Authorization: Bearer cst_...`.", "")
+    with services.database.reading() as session:
+        tenant = tenant_of(session, credentials.credentials, secret_key=services.secret_key)
+    if tenant is None:
+        raise _unauthenticated(
+            "The API key is unknown or revoked; ask the operator for another.",
+            ', error="invalid_token"',
+        )
+    return tenant
+
+
+def _unauthenticated(detail: str, attributes: str) -> HttpError:
+    challenge = f'Bearer realm="cstar"{attributes}'
+    return HttpError("unauthenticated", detail, headers={"WWW-Authenticate": challenge})
+
+
+TenantId = Annotated[str, Depends(authenticated_tenant)]

@@ -1,0 +1,1 @@
+"""Data sets: uploaded images and labels, validated and split outside this process."""

@@ -1,0 +1,73 @@
+"""`/v1/datasets`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from api.auth import TenantId
+from api.datasets import service
+from api.datasets.schemas import DatasetDocument
+from api.dependencies import ServicesDep
+from api.pagination import CursorDep, Page, page_bounds
+from api.problems import problem_responses
+from api.waiting import WaitDep
+from store.contracts import DatasetRequest
+from store.states import Status
+
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+
+
+@router.post(
+    "",
+    status_code=202,
+    operation_id="create_dataset",
+    responses=problem_responses(
+        "unauthenticated",
+        "not_found",
+        "too_large",
+        "unsupported_media_type",
+        "invalid_request",
+        "wrong_purpose",
+    ),
+)
+def create_dataset(
+    request: DatasetRequest, response: Response, tenant_id: TenantId, services: ServicesDep
+) -> DatasetDocument:
+    """Make a data set of an uploaded file; it is `validating` until it is ready or rejected."""
+    with services.database.writing() as session:
+        dataset = service.create(session, request, tenant_id=tenant_id)
+    response.headers["Location"] = f"/v1/datasets/{dataset.id}"
+    return DatasetDocument.model_validate(dataset)
+
+
+@router.get(
+    "",
+    operation_id="list_datasets",
+    responses=problem_responses("unauthenticated", "invalid_request"),
+)
+def list_datasets(
+    tenant_id: TenantId, services: ServicesDep, cursor: CursorDep
+) -> Page[DatasetDocument]:
+    """List the data sets, newest first."""
+    with services.database.reading() as session:
+        found = service.page(session, cursor, tenant_id=tenant_id)
+    data = [DatasetDocument.model_validate(dataset) for dataset in found.rows]
+    return Page(data=data, has_more=found.has_more, **page_bounds(data))
+
+
+@router.get(
+    "/{dataset_id}",
+    operation_id="get_dataset",
+    responses=problem_responses("unauthenticated", "not_found"),
+)
+async def get_dataset(
+    dataset_id: str, tenant_id: TenantId, services: ServicesDep, wait: WaitDep
+) -> DatasetDocument:
+    """Return a data set; `Prefer: wait=N` holds the answer while it is validating."""
+
+    def read() -> DatasetDocument:
+        with services.database.reading() as session:
+            dataset = service.get(session, dataset_id, tenant_id=tenant_id)
+            return DatasetDocument.model_validate(dataset)
+
+    return await wait.until(read, lambda dataset: dataset.status is not Status.VALIDATING)

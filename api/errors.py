@@ -1,0 +1,142 @@
+"""What can be wrong with a request, said without HTTP; `api.problems` gives each its status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing to mend: a JSON pointer (RFC 6901) into the body, or the name of a parameter."""
+
+    detail: str
+    pointer: str | None = None
+    parameter: str | None = None
+
+
+class DomainError(Exception):
+    """Base of every refusal; `code` is stable, `detail` says what to do next."""
+
+    code: str = "internal"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        faults: Sequence[Fault] = (),
+        members: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.faults = tuple(faults)
+        self.members = dict(members or {})
+
+
+class InvalidRequest(DomainError):
+    """A field or parameter is missing, unknown or out of range."""
+
+    code = "invalid_request"
+
+
+class NotFound(DomainError):
+    """There is no such thing, or it belongs to another tenant."""
+
+    code = "not_found"
+
+
+class EmptyFile(DomainError):
+    """An upload without a byte."""
+
+    code = "empty_file"
+
+
+class UnknownFormat(DomainError):
+    """An upload that cannot be what its purpose says."""
+
+    code = "unknown_format"
+
+
+class FileTooLarge(DomainError):
+    """An upload past the limit of this server."""
+
+    code = "too_large"
+
+
+class DigestMismatch(DomainError):
+    """The bytes that arrived are not those that were announced."""
+
+    code = "digest_mismatch"
+
+
+class WrongPurpose(DomainError):
+    """A file uploaded for one purpose is used for another."""
+
+    code = "wrong_purpose"
+
+
+class UnknownArchitecture(DomainError):
+    """An architecture that this server does not know."""
+
+    code = "unknown_architecture"
+
+
+class InvalidArguments(DomainError):
+    """An argument the architecture does not take, or of another type."""
+
+    code = "invalid_arguments"
+
+
+class ModelNotReady(DomainError):
+    """The model is still being validated."""
+
+    code = "model_not_ready"
+
+
+class ModelRejected(DomainError):
+    """The model was found unusable."""
+
+    code = "model_rejected"
+
+
+class DatasetNotReady(DomainError):
+    """The data set is still being validated."""
+
+    code = "dataset_not_ready"
+
+
+class DatasetRejected(DomainError):
+    """The data set was found unusable."""
+
+    code = "dataset_rejected"
+
+
+class ShapeMismatch(DomainError):
+    """The data set's images are not what the model takes."""
+
+    code = "shape_mismatch"
+
+
+class LabelsOutsideClasses(DomainError):
+    """The data set has more classes than the model."""
+
+    code = "labels_outside_classes"
+
+
+class TargetInfeasible(DomainError):
+    """No choice of ranks meets the target; `members["best"]` is what can be met."""
+
+    code = "target_infeasible"
+
+
+class TooFewExamples(DomainError):
+    """More test examples are asked for than there are."""
+
+    code = "too_few_examples"
+
+
+class InvalidTransition(DomainError):
+    """The job's state does not allow the action."""
+
+    code = "invalid_transition"

@@ -1,0 +1,1 @@
+"""Files: bytes that came in, checked against their digest, and out again."""

@@ -1,0 +1,85 @@
+"""A body's bytes into the blob store, in bounded memory; whatever goes wrong leaves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+from starlette.concurrency import run_in_threadpool
+
+from api.errors import DigestMismatch, EmptyFile, FileTooLarge
+from api.files.formats import check_format
+from store import blobs as store
+from store.blobs import BlobStore, Staging, StoredBlob
+
+BLOCK_BYTES = 1 << 20  # written at once: a thread for every network chunk would cost more than it
+
+
+async def receive(
+    chunks: AsyncIterator[bytes],
+    blobs: BlobStore,
+    *,
+    purpose: str,
+    limit: int,
+    expected_sha256: str | None,
+) -> StoredBlob:
+    """Store a stream of at most `limit` bytes.
+
+    Raises EmptyFile, UnknownFormat, FileTooLarge or DigestMismatch; nothing is kept then, nor when
+    the client goes away.
+    """
+    async with _staging(blobs, limit) as staging:
+        empty = True
+        async for block in _blocks(chunks):
+            if empty:
+                check_format(purpose, block)
+            empty = False
+            await run_in_threadpool(_write, staging, block)
+        if empty:
+            raise EmptyFile("The body has no bytes; send the file itself as the request's body.")
+        return await run_in_threadpool(_commit, staging, expected_sha256)
+
+
+def too_large(limit: int) -> FileTooLarge:
+    """Return the error for a file past the limit."""
+    detail = f"A file has at most {limit} bytes on this server (CSTAR_MAX_UPLOAD_BYTES)."
+    return FileTooLarge(detail, members={"limit": limit})
+
+
+@asynccontextmanager
+async def _staging(blobs: BlobStore, limit: int) -> AsyncIterator[Staging]:
+    staging = await run_in_threadpool(blobs.stage, limit=limit)
+    try:
+        yield staging
+    finally:
+        with anyio.CancelScope(shield=True):  # a cancelled request cleans up too
+            await run_in_threadpool(staging.__exit__, None, None, None)
+
+
+async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    block = bytearray()
+    async for chunk in chunks:
+        block += chunk
+        if len(block) >= BLOCK_BYTES:
+            yield bytes(block)
+            block.clear()
+    if block:
+        yield bytes(block)
+
+
+def _write(staging: Staging, block: bytes) -> None:
+    try:
+        staging.write(block)
+    except store.TooLarge as error:
+        raise too_large(error.limit) from error
+
+
+def _commit(staging: Staging, expected_sha256: str | None) -> StoredBlob:
+    try:
+        return staging.commit(expected_sha256=expected_sha256)
+    except store.DigestMismatch as error:
+        raise DigestMismatch(
+            "The bytes that arrived are not those of Content-Digest; send the file again.",
+            members={"expected_sha256": error.expected, "received_sha256": error.actual},
+        ) from error

@@ -1,0 +1,75 @@
+"""What a client may tell a job to do, and from which states."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sqlalchemy.orm import Session
+
+from api.errors import InvalidTransition
+from api.jobs import service
+from store.lifecycle import transition
+from store.states import JobKind, JobState
+from store.submit import submit
+from store.tables import Job
+
+Action = Literal["cancel", "pause", "resume"]
+
+# A job nobody works on goes at once; the supervisor of one that runs sees the wish and stops it.
+MOVES: dict[Action, dict[JobState, JobState]] = {
+    "cancel": {
+        JobState.QUEUED: JobState.CANCELLED,
+        JobState.PAUSED: JobState.CANCELLED,
+        JobState.RUNNING: JobState.CANCELLING,
+        JobState.PAUSING: JobState.CANCELLING,
+    },
+    "pause": {JobState.QUEUED: JobState.PAUSED, JobState.RUNNING: JobState.PAUSING},
+    "resume": {JobState.PAUSED: JobState.QUEUED},
+}
+RETRIABLE = frozenset({JobState.FAILED, JobState.CANCELLED})
+
+
+def act(session: Session, job_id: str, action: Action, *, tenant_id: str) -> Job:
+    """Move a job as asked, whatever its state turns out to be; raises InvalidTransition."""
+    job = service.get(session, job_id, tenant_id=tenant_id)
+    for origin, target in MOVES[action].items():
+        moved = transition(session, job.id, target, origin=[origin])
+        if moved is not None:
+            return moved
+    session.refresh(job)
+    raise _not_from(JobState(job.state), action)
+
+
+def retry(session: Session, job_id: str, *, tenant_id: str) -> Job:
+    """Queue the same request again as a new job; raises InvalidTransition."""
+    job = service.get(session, job_id, tenant_id=tenant_id)
+    if job.state not in RETRIABLE:
+        raise _not_from(JobState(job.state), "retry")
+    return submit(
+        session,
+        tenant_id=tenant_id,
+        kind=JobKind.COMPRESS,
+        queue=job.queue,
+        request=job.request,
+        model_id=job.model_id,
+        dataset_id=job.dataset_id,
+        labels=job.labels,
+        priority=job.priority,
+        max_runtime_s=job.max_runtime_s,
+        retried_from=job.id,
+    )
+
+
+def possible(state: JobState) -> list[str]:
+    """Return the actions that a job in `state` takes."""
+    actions: list[str] = [action for action, moves in MOVES.items() if state in moves]
+    return actions + (["retry"] if state in RETRIABLE else [])
+
+
+def _not_from(state: JobState, action: str) -> InvalidTransition:
+    allowed = possible(state)
+    words = ", ".join(allowed) or "nothing"
+    return InvalidTransition(
+        f"A job that is {state} takes no {action}; possible now: {words}.",
+        members={"state": state, "possible": allowed},
+    )

@@ -1,0 +1,114 @@
+"""Whether a job can be done at all: refused at once otherwise, with what could be."""
+
+from __future__ import annotations
+
+import math
+
+from api.errors import (
+    DatasetNotReady,
+    DatasetRejected,
+    DomainError,
+    Fault,
+    LabelsOutsideClasses,
+    ModelNotReady,
+    ModelRejected,
+    ShapeMismatch,
+    TargetInfeasible,
+    TooFewExamples,
+)
+from store.contracts import CompressionTarget, Evaluation
+from store.states import Status
+from store.tables import Dataset, Model
+
+
+def check_ready(model: Model, dataset: Dataset) -> None:
+    """Raise ModelNotReady, ModelRejected, DatasetNotReady or DatasetRejected."""
+    if model.status == Status.VALIDATING:
+        raise ModelNotReady(_wait_for(f"Model {model.id}", f"/v1/models/{model.id}"))
+    if model.status == Status.REJECTED:
+        raise _rejected(ModelRejected, "model", model)
+    if dataset.status == Status.VALIDATING:
+        raise DatasetNotReady(_wait_for(f"Data set {dataset.id}", f"/v1/datasets/{dataset.id}"))
+    if dataset.status == Status.REJECTED:
+        raise _rejected(DatasetRejected, "dataset", dataset)
+
+
+def check_fit(model: Model, dataset: Dataset) -> None:
+    """Raise ShapeMismatch or LabelsOutsideClasses; both are ready."""
+    taken, given = list(model.input["shape"]), list(dataset.shape or [])
+    if taken != given:
+        raise _refusal(
+            ShapeMismatch,
+            f"The model takes images of shape {taken} (C, H, W), the data set has {given}; "
+            "send a data set of the model's shape.",
+            "/dataset_id",
+        )
+    if (dataset.num_classes or 0) > model.num_classes:
+        raise _refusal(
+            LabelsOutsideClasses,
+            f"The data set has {dataset.num_classes} classes, the model {model.num_classes}; "
+            "send a data set whose labels are among the model's classes.",
+            "/dataset_id",
+        )
+
+
+def check_feasible(target: CompressionTarget, model: Model) -> None:
+    """Raise TargetInfeasible with the best that can be met of everything asked for too much."""
+    limits, best = model.limits or {}, {}
+    parameters = model.parameters or 0
+    least, least_macs = limits.get("min_parameters", 1), limits.get("min_macs", 0)
+    if target.ratio is not None and target.ratio > parameters / least:
+        best["ratio"] = math.floor(parameters * 100 / least) / 100
+    if target.max_params is not None and target.max_params < least:
+        best["max_params"] = least
+    if target.max_macs is not None and target.max_macs < least_macs:
+        best["max_macs"] = least_macs
+    if best:
+        raise _infeasible(target, best)
+
+
+def resolve_evaluation(evaluation: Evaluation, *, test_examples: int) -> Evaluation:
+    """Return the evaluation to carry out: defaults shrink to the data, wishes do not.
+
+    Raises TooFewExamples unless autoattack_examples <= examples <= test_examples.
+    """
+    asked = evaluation.model_fields_set
+    examples = evaluation.examples if "examples" in asked else min(1000, test_examples)
+    attacked = evaluation.autoattack_examples
+    if "autoattack_examples" not in asked:
+        attacked = min(attacked, examples)
+    if examples > test_examples:
+        detail = f"The data set has {test_examples} test examples, not {examples}; ask for fewer."
+        raise _refusal(TooFewExamples, detail, "/evaluation/examples")
+    if attacked > examples:
+        detail = f"AutoAttack runs on some of the {examples} examples, not {attacked}."
+        raise _refusal(TooFewExamples, detail, "/evaluation/autoattack_examples")
+    return Evaluation(examples=examples, autoattack_examples=attacked)
+
+
+def _infeasible(target: CompressionTarget, best: dict[str, float]) -> TargetInfeasible:
+    faults = [
+        Fault(
+            f"{getattr(target, name):g} cannot be met; the best is {value:.15g}",
+            pointer=f"/targets/compression/{name}",
+        )
+        for name, value in best.items()
+    ]
+    words = ", ".join(f"{name} {value:.15g}" for name, value in best.items())
+    detail = f"No choice of ranks makes this model that small; the best that can be met: {words}."
+    return TargetInfeasible(detail, faults=faults, members={"best": best})
+
+
+def _rejected(error: type[DomainError], noun: str, subject: Model | Dataset) -> DomainError:
+    reasons = " ".join(str(reason["detail"]) for reason in subject.reasons)
+    detail = f"{subject.id} was rejected: {reasons}"
+    faults = [Fault(detail, pointer=f"/{noun}_id")]
+    return error(detail, faults=faults, members={"reasons": subject.reasons})
+
+
+def _refusal(error: type[DomainError], detail: str, pointer: str) -> DomainError:
+    return error(detail, faults=[Fault(detail, pointer=pointer)])
+
+
+def _wait_for(subject: str, path: str) -> str:
+    return f"{subject} is still being validated; GET {path} with `Prefer: wait=60`, then try again."

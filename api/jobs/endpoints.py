@@ -1,0 +1,145 @@
+"""`/v1/jobs`: ask for a compression, look at it, tell it to stop."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.auth import TenantId
+from api.conditional import none_match
+from api.dependencies import Services, ServicesDep
+from api.jobs import actions, service
+from api.jobs.schemas import JobDocument
+from api.pagination import CursorDep, Page, Text, page_bounds
+from api.problems import problem_responses
+from api.waiting import WaitDep
+from store.contracts import JobRequest
+from store.states import FINAL, JobState
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+_CREATE_PROBLEMS = problem_responses(
+    "unauthenticated",
+    "not_found",
+    "model_not_ready",
+    "dataset_not_ready",
+    "too_large",
+    "unsupported_media_type",
+    "invalid_request",
+    "model_rejected",
+    "dataset_rejected",
+    "shape_mismatch",
+    "labels_outside_classes",
+    "target_infeasible",
+    "too_few_examples",
+)
+_ACTION_PROBLEMS = problem_responses("unauthenticated", "not_found", "invalid_transition")
+
+
+@router.post("", status_code=202, operation_id="create_job", responses=_CREATE_PROBLEMS)
+def create_job(
+    request: JobRequest, response: Response, tenant_id: TenantId, services: ServicesDep
+) -> JobDocument:
+    """Ask for a compression; what cannot be met is refused with the best that can."""
+    with services.database.writing() as session:
+        queue = services.settings.job_queue
+        job = service.create(session, request, tenant_id=tenant_id, queue=queue)
+        document = service.documents(session, [job])[0]
+    response.headers["Location"] = document.urls.self
+    return document
+
+
+@router.get(
+    "",
+    operation_id="list_jobs",
+    responses=problem_responses("unauthenticated", "invalid_request"),
+)
+def list_jobs(
+    tenant_id: TenantId,
+    services: ServicesDep,
+    cursor: CursorDep,
+    state: Annotated[JobState | None, Query(description="Only jobs in this state")] = None,
+    model_id: Annotated[Text | None, Query(description="Only jobs of this model")] = None,
+) -> Page[JobDocument]:
+    """List the jobs, newest first."""
+    with services.database.reading() as session:
+        found = service.page(session, cursor, tenant_id=tenant_id, state=state, model_id=model_id)
+        data = service.documents(session, found.rows)
+    return Page(data=data, has_more=found.has_more, **page_bounds(data))
+
+
+@router.get(
+    "/{job_id}",
+    operation_id="get_job",
+    response_model=JobDocument,
+    responses={
+        304: {"description": "The job is as it was at If-None-Match"},
+        **problem_responses("unauthenticated", "not_found"),
+    },
+)
+async def get_job(
+    *,
+    job_id: str,
+    request: Request,
+    response: Response,
+    tenant_id: TenantId,
+    services: ServicesDep,
+    wait: WaitDep,
+) -> JobDocument | Response:
+    """Return a job; `Prefer: wait=N` holds the answer until the job has ended."""
+
+    def read() -> tuple[JobDocument, str]:
+        with services.database.reading() as session:
+            job = service.get(session, job_id, tenant_id=tenant_id)
+            document = service.documents(session, [job])[0]
+            return document, etag(job.version, document.queue_position)
+
+    document, tag = await wait.until(read, lambda read: read[0].state in FINAL)
+    if none_match(request.headers.get("if-none-match"), tag):
+        return Response(status_code=304, headers={"ETag": tag, **wait.applied})
+    response.headers["ETag"] = tag
+    return document
+
+
+@router.post("/{job_id}/cancel", operation_id="cancel_job", responses=_ACTION_PROBLEMS)
+def cancel_job(job_id: str, tenant_id: TenantId, services: ServicesDep) -> JobDocument:
+    """Cancel a job: at once if it waits, else it is `cancelling` until its worker has stopped."""
+    return _act(services, job_id, "cancel", tenant_id)
+
+
+@router.post("/{job_id}/pause", operation_id="pause_job", responses=_ACTION_PROBLEMS)
+def pause_job(job_id: str, tenant_id: TenantId, services: ServicesDep) -> JobDocument:
+    """Pause a job; a running one is `pausing` until it has saved where it is."""
+    return _act(services, job_id, "pause", tenant_id)
+
+
+@router.post("/{job_id}/resume", operation_id="resume_job", responses=_ACTION_PROBLEMS)
+def resume_job(job_id: str, tenant_id: TenantId, services: ServicesDep) -> JobDocument:
+    """Queue a paused job again; it goes on from where it was."""
+    return _act(services, job_id, "resume", tenant_id)
+
+
+@router.post(
+    "/{job_id}/retry", status_code=202, operation_id="retry_job", responses=_ACTION_PROBLEMS
+)
+def retry_job(
+    job_id: str, response: Response, tenant_id: TenantId, services: ServicesDep
+) -> JobDocument:
+    """Make a new job of one that failed or was cancelled."""
+    with services.database.writing() as session:
+        job = actions.retry(session, job_id, tenant_id=tenant_id)
+        document = service.documents(session, [job])[0]
+    response.headers["Location"] = document.urls.self
+    return document
+
+
+def etag(version: int, queue_position: int | None) -> str:
+    """Return the tag of a job's document: its place in the queue changes without a new version."""
+    return f'"{version}"' if queue_position is None else f'"{version}-{queue_position}"'
+
+
+def _act(services: Services, job_id: str, action: actions.Action, tenant_id: str) -> JobDocument:
+    with services.database.writing() as session:
+        job = actions.act(session, job_id, action, tenant_id=tenant_id)
+        return service.documents(session, [job])[0]

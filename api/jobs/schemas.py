@@ -1,0 +1,108 @@
+"""What a client sees of a job."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from store.contracts import Evaluation, Options, Targets
+from store.states import JobState
+from store.tables import Job
+
+
+class JobError(BaseModel):
+    """Why a job failed; `code` is one of those of docs/errors.md."""
+
+    model_config = ConfigDict(extra="allow")
+
+    code: str
+    message: str
+    retryable: bool
+    phase: str | None
+    attempt: int
+
+
+class JobUrls(BaseModel):
+    """Where to go on from a job."""
+
+    self: str
+    events: str
+    metrics: str
+    logs: str
+    artifacts: str
+    cancel: str
+
+
+class JobDocument(BaseModel):
+    """A job. `state` and `status` are the same; `progress` is in 0..1, `eta_s` in seconds.
+
+    `queue_position` counts the queued jobs that come first; it is null when the job is not queued.
+    """
+
+    id: str
+    object: Literal["job"] = "job"
+    kind: Literal["compress"] = "compress"
+    state: JobState
+    status: JobState
+    phase: str | None
+    progress: float
+    eta_s: float | None
+    queue_position: int | None
+    attempt: int
+    model_id: str
+    dataset_id: str
+    method: str
+    profile: str
+    seed: int
+    targets: Targets
+    evaluation: Evaluation
+    options: Options
+    labels: dict[str, str]
+    priority: int
+    max_runtime_s: int | None
+    retried_from: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: JobError | None
+    result: dict[str, Any] | None
+    urls: JobUrls
+
+
+_REQUESTED = ("method", "profile", "seed", "targets", "evaluation", "options")
+_COLUMNS = (
+    "id",
+    "state",
+    "phase",
+    "progress",
+    "eta_s",
+    "attempt",
+    "model_id",
+    "dataset_id",
+    "labels",
+    "priority",
+    "max_runtime_s",
+    "retried_from",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "error",
+    "result",
+)
+
+
+def job_document(job: Job, *, queue_position: int | None) -> JobDocument:
+    """Return the document of a compression job."""
+    return JobDocument.model_validate(
+        {name: getattr(job, name) for name in _COLUMNS}
+        | {name: job.request[name] for name in _REQUESTED}
+        | {"status": job.state, "queue_position": queue_position, "urls": _urls(job.id)}
+    )
+
+
+def _urls(job_id: str) -> dict[str, str]:
+    path = f"/v1/jobs/{job_id}"
+    below = {name: f"{path}/{name}" for name in JobUrls.model_fields if name != "self"}
+    return {"self": path} | below

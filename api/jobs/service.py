@@ -1,0 +1,86 @@
+"""Creating jobs, finding them, and where they stand in their queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.jobs.admission import check_feasible, check_fit, check_ready, resolve_evaluation
+from api.jobs.schemas import JobDocument, job_document
+from api.pagination import Cursor, Slice, keyset
+from api.tenancy import find, missing, owned
+from store.contracts import JobRequest, document
+from store.states import JobKind, JobState
+from store.submit import submit
+from store.tables import Dataset, Job, Model
+
+
+def create(session: Session, request: JobRequest, *, tenant_id: str, queue: str) -> Job:
+    """Queue a compression that can be carried out; raises one of the errors of `admission`."""
+    model = find(session, Model, request.model_id, tenant_id=tenant_id, pointer="/model_id")
+    dataset = find(session, Dataset, request.dataset_id, tenant_id=tenant_id, pointer="/dataset_id")
+    check_ready(model, dataset)
+    check_fit(model, dataset)
+    check_feasible(request.targets.compression, model)
+    counts = dataset.num_examples or {}
+    evaluation = resolve_evaluation(request.evaluation, test_examples=counts.get("test", 0))
+    return submit(
+        session,
+        tenant_id=tenant_id,
+        kind=JobKind.COMPRESS,
+        queue=queue,
+        request=document(request.model_copy(update={"evaluation": evaluation})),
+        model_id=model.id,
+        dataset_id=dataset.id,
+        labels=request.labels,
+        priority=request.priority,
+        max_runtime_s=request.max_runtime_s,
+    )
+
+
+def get(session: Session, job_id: str, *, tenant_id: str) -> Job:
+    """Return a compression job; raises NotFound (validations are part of models and data sets)."""
+    job = find(session, Job, job_id, tenant_id=tenant_id)
+    if job.kind != JobKind.COMPRESS:
+        raise missing("job", job_id)
+    return job
+
+
+def page(
+    session: Session,
+    cursor: Cursor,
+    *,
+    tenant_id: str,
+    state: JobState | None,
+    model_id: str | None,
+) -> Slice[Job]:
+    """Return a page of the tenant's compression jobs."""
+    statement = owned(Job, tenant_id).where(Job.kind == JobKind.COMPRESS)
+    if state is not None:
+        statement = statement.where(Job.state == state)
+    if model_id is not None:
+        statement = statement.where(Job.model_id == model_id)
+    return keyset(session, statement, Job.id, cursor)
+
+
+def documents(session: Session, jobs: Sequence[Job]) -> list[JobDocument]:
+    """Return the documents of jobs, with their places in the queue."""
+    places = queue_positions(session, [job.id for job in jobs if job.state == JobState.QUEUED])
+    return [job_document(job, queue_position=places.get(job.id)) for job in jobs]
+
+
+def queue_positions(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
+    """Return how many queued compressions of its queue come before each of these."""
+    if not job_ids:
+        return {}
+    order = (Job.priority.desc(), Job.id)
+    rank = func.row_number().over(partition_by=Job.queue, order_by=order) - 1
+    queued = (
+        select(Job.id.label("id"), rank.label("ahead"))
+        .where(Job.state == JobState.QUEUED, Job.kind == JobKind.COMPRESS)
+        .subquery()
+    )
+    rows = session.execute(select(queued.c.id, queued.c.ahead).where(queued.c.id.in_(job_ids)))
+    return {row.id: row.ahead for row in rows}

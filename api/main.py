@@ -1,0 +1,81 @@
+"""The application. Importing it opens nothing; serving it needs `CSTAR_SECRET_KEY`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from api import openapi, problems
+from api.architectures.endpoints import router as architectures
+from api.artifacts.endpoints import router as artifacts
+from api.datasets.endpoints import router as datasets
+from api.dependencies import open_services
+from api.files.endpoints import router as files
+from api.jobs.endpoints import router as jobs
+from api.jobs.history_endpoints import router as job_history
+from api.middleware import RequestMiddleware
+from api.models.endpoints import router as models
+from api.system.endpoints import VERSION
+from api.system.endpoints import router as system
+from api.workers.endpoints import router as workers
+from store.settings import Settings
+from store.settings import settings as process_settings
+
+_ROUTERS = (
+    files,
+    models,
+    datasets,
+    jobs,
+    job_history,
+    artifacts,
+    architectures,
+    workers,
+    system,
+)
+
+
+class Service(FastAPI):
+    """FastAPI with problem documents in its OpenAPI description."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document, made once."""
+        if self.openapi_schema is None:
+            self.openapi_schema = openapi.with_problems(super().openapi())
+        return self.openapi_schema
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the application; it reads the environment at start-up unless given `settings`."""
+    app = Service(
+        title="CSTAR",
+        version=VERSION,
+        summary="Makes a trained CNN small and adversarially robust at once.",
+        lifespan=_lifespan(settings),
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    app.add_middleware(RequestMiddleware)
+    problems.register(app)
+    for router in _ROUTERS:
+        app.include_router(router)
+    return app
+
+
+def _lifespan(
+    settings: Settings | None,
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def serve(app: FastAPI) -> AsyncIterator[None]:
+        app.state.services = open_services(settings or process_settings())
+        yield
+        app.state.services.database.dispose()
+
+    return serve
+
+
+app = create_app()

@@ -1,0 +1,1 @@
+"""Models: an uploaded checkpoint with its architecture, validated outside this process."""

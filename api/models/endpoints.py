@@ -1,0 +1,75 @@
+"""`/v1/models`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from api.auth import TenantId
+from api.dependencies import ServicesDep
+from api.models import service
+from api.models.schemas import ModelDocument
+from api.pagination import CursorDep, Page, page_bounds
+from api.problems import problem_responses
+from api.waiting import WaitDep
+from store.contracts import ModelRequest
+from store.states import Status
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+@router.post(
+    "",
+    status_code=202,
+    operation_id="create_model",
+    responses=problem_responses(
+        "unauthenticated",
+        "not_found",
+        "too_large",
+        "unsupported_media_type",
+        "invalid_request",
+        "wrong_purpose",
+        "unknown_architecture",
+        "invalid_arguments",
+    ),
+)
+def create_model(
+    request: ModelRequest, response: Response, tenant_id: TenantId, services: ServicesDep
+) -> ModelDocument:
+    """Make a model of an uploaded checkpoint; it is `validating` until it is ready or rejected."""
+    with services.database.writing() as session:
+        model = service.create(session, request, tenant_id=tenant_id)
+    response.headers["Location"] = f"/v1/models/{model.id}"
+    return ModelDocument.model_validate(model)
+
+
+@router.get(
+    "",
+    operation_id="list_models",
+    responses=problem_responses("unauthenticated", "invalid_request"),
+)
+def list_models(
+    tenant_id: TenantId, services: ServicesDep, cursor: CursorDep
+) -> Page[ModelDocument]:
+    """List the models, newest first."""
+    with services.database.reading() as session:
+        found = service.page(session, cursor, tenant_id=tenant_id)
+    data = [ModelDocument.model_validate(model) for model in found.rows]
+    return Page(data=data, has_more=found.has_more, **page_bounds(data))
+
+
+@router.get(
+    "/{model_id}",
+    operation_id="get_model",
+    responses=problem_responses("unauthenticated", "not_found"),
+)
+async def get_model(
+    model_id: str, tenant_id: TenantId, services: ServicesDep, wait: WaitDep
+) -> ModelDocument:
+    """Return a model; `Prefer: wait=N` holds the answer while it is validating."""
+
+    def read() -> ModelDocument:
+        with services.database.reading() as session:
+            model = service.get(session, model_id, tenant_id=tenant_id)
+            return ModelDocument.model_validate(model)
+
+    return await wait.until(read, lambda model: model.status is not Status.VALIDATING)

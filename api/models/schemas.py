@@ -1,0 +1,45 @@
+"""What a client sees of a model."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from store.contracts import InputSpec
+from store.states import Status
+
+
+class Reason(BaseModel):
+    """Why a model or data set was rejected."""
+
+    code: str
+    detail: str
+
+
+class Limits(BaseModel):
+    """How small the model can be made: the least parameters and multiply-accumulates."""
+
+    min_parameters: int
+    min_macs: int
+
+
+class ModelDocument(BaseModel):
+    """A model; `parameters`, `macs` and `limits` are known once it is ready."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    object: Literal["model"] = "model"
+    name: str
+    status: Status
+    architecture: dict[str, Any] | None
+    parameters: int | None
+    macs: int | None
+    limits: Limits | None
+    input: InputSpec
+    num_classes: int
+    reasons: list[Reason]
+    file_id: str
+    created_at: datetime

@@ -1,0 +1,56 @@
+"""The stable codes of problem documents with their statuses; docs/errors.md explains each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What all problems of one code share."""
+
+    status: int
+    title: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+_RETRY = {"Retry-After": "2"}
+
+KINDS: dict[str, Kind] = {
+    "bad_request": Kind(400, "The request cannot be read"),
+    "invalid_digest": Kind(400, "The Content-Digest header cannot be used"),
+    "unauthenticated": Kind(401, "A valid API key is needed"),
+    "not_found": Kind(404, "Not found"),
+    "method_not_allowed": Kind(405, "The method is not allowed here"),
+    "model_not_ready": Kind(409, "The model is still being validated", _RETRY),
+    "dataset_not_ready": Kind(409, "The data set is still being validated", _RETRY),
+    "invalid_transition": Kind(409, "The job's state does not allow this"),
+    "too_large": Kind(413, "The body is too large"),
+    "unsupported_media_type": Kind(415, "The body's type or encoding is not supported"),
+    "range_not_satisfiable": Kind(416, "The range lies outside the content"),
+    "invalid_request": Kind(422, "The request is not valid"),
+    "empty_file": Kind(422, "The file is empty"),
+    "unknown_format": Kind(422, "The file's format is not known"),
+    "digest_mismatch": Kind(422, "The bytes are not those announced"),
+    "wrong_purpose": Kind(422, "The file was uploaded for another purpose"),
+    "unknown_architecture": Kind(422, "The architecture is not known"),
+    "invalid_arguments": Kind(422, "The architecture does not take these arguments"),
+    "model_rejected": Kind(422, "The model was rejected"),
+    "dataset_rejected": Kind(422, "The data set was rejected"),
+    "shape_mismatch": Kind(422, "The images do not fit the model"),
+    "labels_outside_classes": Kind(422, "The labels do not fit the model"),
+    "target_infeasible": Kind(422, "The target cannot be met"),
+    "too_few_examples": Kind(422, "The data set has too few test examples"),
+    "internal": Kind(500, "The server failed"),
+    "unavailable": Kind(503, "The database does not answer", _RETRY),
+}
+
+CODE_OF_STATUS = {
+    400: "bad_request",
+    401: "unauthenticated",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media_type",
+}

@@ -1,0 +1,46 @@
+"""Whose rows a request may see: every query of a tenant's rows starts here."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from api.errors import Fault, NotFound
+from store.tables import Artifact, Base, Job
+
+Owned = TypeVar("Owned", bound=Base)
+
+
+def owned(entity: type[Owned], tenant_id: str) -> Select[Owned]:
+    """Select the rows of a tenant; an artifact belongs to the tenant of its job."""
+    columns: Any = entity
+    if entity is Artifact:
+        jobs = select(Job.id).where(Job.tenant_id == tenant_id)
+        return select(entity).where(columns.job_id.in_(jobs))
+    return select(entity).where(columns.tenant_id == tenant_id)
+
+
+def find(
+    session: Session,
+    entity: type[Owned],
+    identifier: str,
+    *,
+    tenant_id: str,
+    pointer: str | None = None,
+) -> Owned:
+    """Return the tenant's row of that id; `pointer` is where a body named it. Raises NotFound."""
+    columns: Any = entity
+    statement = owned(entity, tenant_id).where(columns.id == identifier)
+    # PostgreSQL refuses NUL in text; no identifier holds what cannot be printed.
+    row = session.scalar(statement) if identifier.isprintable() else None
+    if row is None:
+        raise missing(entity.__name__.lower(), identifier, pointer=pointer)
+    return row
+
+
+def missing(noun: str, identifier: str, *, pointer: str | None = None) -> NotFound:
+    """Return the error for an id that names nothing this tenant may see."""
+    detail = f"There is no {noun} {identifier!r}."
+    return NotFound(detail, faults=[Fault(detail, pointer=pointer)] if pointer else [])

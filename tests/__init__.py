@@ -1,0 +1,1 @@
+"""The tests: a folder per part of the service; `support` holds what they share."""

@@ -1,0 +1,161 @@
+"""Jobs: their documents, lists, tags and places in the queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from store.leases import Lease
+from store.records import record_progress
+from store.states import JobKind, JobState
+from store.tables import Job, OutboxMessage
+from tests.api.world import TARGETS, World
+from tests.support import rows
+
+
+def create(client: Any, world: World, **fields: Any) -> Any:
+    response = client.post("/v1/jobs", json=world.job_body(**fields))
+    assert response.status_code == 202, response.text
+    return response.json()
+
+
+def test_a_new_job_is_queued_and_says_where_to_go_on(client: Any, world: World) -> None:
+    body = world.job_body(labels={"team": "vision"}, seed=7, max_runtime_s=60, priority=3)
+    response = client.post("/v1/jobs", json=body)
+    job = response.json()
+    assert response.status_code == 202
+    assert response.headers["location"] == job["urls"]["self"] == f"/v1/jobs/{job['id']}"
+    assert (job["object"], job["kind"]) == ("job", "compress")
+    assert job["state"] == job["status"] == "queued"
+    assert (job["progress"], job["attempt"], job["queue_position"]) == (0.0, 0, 0)
+    assert (job["labels"], job["seed"], job["max_runtime_s"]) == ({"team": "vision"}, 7, 60)
+    assert (job["method"], job["profile"], job["priority"]) == ("cstar", "quick", 3)
+    assert job["targets"]["compression"]["ratio"] == 4.0
+    nothing_yet = ("phase", "eta_s", "started_at", "finished_at", "error", "result", "retried_from")
+    assert [job[name] for name in nothing_yet] == [None] * len(nothing_yet)
+    assert client.get(job["urls"]["self"]).json() == job
+
+
+def test_its_urls_lead_somewhere(client: Any, world: World) -> None:
+    urls = create(client, world)["urls"]
+    for name in ("self", "events", "metrics", "logs", "artifacts"):
+        assert client.get(urls[name]).status_code == 200
+    assert client.post(urls["cancel"]).status_code == 200
+
+
+def test_a_job_is_written_with_its_event_and_its_wake_up_call(client: Any, world: World) -> None:
+    body = world.job_body(priority=5)
+    job_id = client.post("/v1/jobs", json=body).json()["id"]
+    with world.database.reading() as session:
+        job = session.get_one(Job, job_id)
+        woken = session.scalars(select(OutboxMessage)).one()
+    assert (job.kind, job.queue) == (JobKind.COMPRESS, "cpu.default")
+    assert (job.model_id, job.dataset_id) == (body["model_id"], body["dataset_id"])
+    assert (woken.job_id, woken.queue, woken.priority) == (job_id, "cpu.default", 5)
+    assert rows.event_types(world.database, job_id) == ["job.queued"]
+
+
+def test_a_running_job_shows_how_far_it_is(client: Any, world: World) -> None:
+    job_id = create(client, world)["id"]
+    lease = running(world, job_id)
+    with world.database.writing() as session:
+        record_progress(session, lease, phase="admm", progress=0.25, eta_s=90.0)
+    job = client.get(f"/v1/jobs/{job_id}").json()
+    assert (job["state"], job["phase"], job["progress"]) == ("running", "admm", 0.25)
+    assert (job["eta_s"], job["attempt"], job["queue_position"]) == (90.0, 1, None)
+    assert job["started_at"].endswith("Z")
+
+
+def test_a_failed_job_shows_why(client: Any, world: World) -> None:
+    job_id = create(client, world)["id"]
+    world.bring(job_id, JobState.FAILED)
+    job = client.get(f"/v1/jobs/{job_id}").json()
+    assert job["finished_at"] is not None
+    assert (job["error"]["code"], job["error"]["retryable"]) == ("diverged", False)
+
+
+def test_a_succeeded_job_shows_its_result(client: Any, world: World) -> None:
+    job_id = create(client, world)["id"]
+    world.bring(job_id, JobState.SUCCEEDED)
+    assert client.get(f"/v1/jobs/{job_id}").json()["result"] == {"ratio": 4.03}
+
+
+def test_a_known_version_of_a_job_is_not_sent_again(client: Any, world: World) -> None:
+    url = create(client, world)["urls"]["self"]
+    first = client.get(url)
+    again = client.get(url, headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["etag"] == first.headers["etag"]
+
+
+@pytest.mark.parametrize("change", ["a step forward", "a place in the queue"])
+def test_a_changed_job_has_another_tag(client: Any, world: World, change: str) -> None:
+    ahead = create(client, world)["id"]
+    url = create(client, world)["urls"]["self"]
+    tag = client.get(url).headers["etag"]
+    moved = ahead if change == "a place in the queue" else url.rpartition("/")[2]
+    world.bring(moved, JobState.RUNNING)
+    response = client.get(url, headers={"If-None-Match": tag})
+    assert response.status_code == 200
+    assert response.headers["etag"] != tag
+
+
+def test_places_in_the_queue_go_by_priority_then_age(client: Any, world: World) -> None:
+    jobs = [create(client, world, priority=priority)["id"] for priority in (0, 0, 9)]
+    listed = {job["id"]: job["queue_position"] for job in client.get("/v1/jobs").json()["data"]}
+    oldest, younger = sorted(jobs[:2])
+    assert [listed[job] for job in (jobs[2], oldest, younger)] == [0, 1, 2]
+
+
+def test_another_queue_is_not_in_the_way(client: Any, world: World) -> None:
+    other = create(client, world)["id"]
+    with world.database.writing() as session:
+        session.execute(update(Job).where(Job.id == other).values(queue="gpu.default"))
+    assert create(client, world)["queue_position"] == 0
+
+
+def test_jobs_are_listed_by_state_and_model(client: Any, world: World) -> None:
+    first, second = create(client, world), create(client, world)
+    world.bring(first["id"], JobState.CANCELLED)
+    for query, expected in (
+        ({"state": "queued"}, [second["id"]]),
+        ({"state": "cancelled"}, [first["id"]]),
+        ({"model_id": first["model_id"]}, [first["id"]]),
+        ({"model_id": "mdl_none"}, []),
+    ):
+        listed = client.get("/v1/jobs", params=query).json()["data"]
+        assert [job["id"] for job in listed] == expected
+
+
+def test_an_unknown_state_is_refused(client: Any) -> None:
+    problem = client.get("/v1/jobs?state=done").json()
+    assert problem["errors"][0]["parameter"] == "state"
+
+
+def test_validations_are_not_jobs_to_a_client(client: Any, world: World) -> None:
+    job_id = rows.add_job(
+        world.database,
+        tenant_id=world.tenant_id,
+        kind=JobKind.VALIDATE_MODEL,
+        model_id=world.model(),
+    )
+    assert client.get("/v1/jobs").json()["data"] == []
+    assert client.get(f"/v1/jobs/{job_id}").status_code == 404
+
+
+def test_targets_come_back_as_they_were_sent(client: Any, world: World) -> None:
+    targets = {
+        "compression": {"ratio": 2.5, "max_params": 900, "max_macs": 40_000},
+        "robustness": {"norm": "l2", "epsilon": 0.5, "min_accuracy": 0.3},
+        "min_clean_accuracy": 0.6,
+    }
+    assert create(client, world, targets=targets)["targets"] == targets
+    assert create(client, world, targets=TARGETS)["targets"]["min_clean_accuracy"] is None
+
+
+def running(world: World, job_id: str) -> Lease:
+    lease = world.bring(job_id, JobState.RUNNING)
+    assert lease is not None
+    return lease

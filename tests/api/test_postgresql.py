@@ -1,0 +1,51 @@
+"""The requests whose SQL or text differs between the databases, on PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from store.database import Database
+from store.settings import Settings
+from store.states import JobState
+from tests.api.test_files import upload
+from tests.api.test_jobs import create
+from tests.api.world import MODEL, World, archive
+
+
+@pytest.fixture
+def settings(settings: Settings, postgresql_database: Database) -> Settings:
+    url = postgresql_database.engine.url.render_as_string(hide_password=False)
+    return settings.model_copy(update={"database_url": url})
+
+
+def test_places_in_the_queue_are_counted(client: Any, world: World) -> None:
+    jobs = [create(client, world, priority=priority)["id"] for priority in (0, 5)]
+    listed = {job["id"]: job["queue_position"] for job in client.get("/v1/jobs").json()["data"]}
+    assert [listed[job] for job in jobs] == [1, 0]
+
+
+def test_a_job_goes_through_its_states(client: Any, world: World) -> None:
+    url = create(client, world)["urls"]["self"]
+    assert client.post(f"{url}/pause").json()["state"] == "paused"
+    assert client.post(f"{url}/resume").json()["state"] == "queued"
+    world.bring(url.rpartition("/")[2], JobState.RUNNING)
+    assert client.post(f"{url}/cancel").json()["state"] == "cancelling"
+    assert client.post(f"{url}/resume").json()["code"] == "invalid_transition"
+
+
+def test_a_file_becomes_a_model(client: Any) -> None:
+    file_id = upload(client, archive()).json()["id"]
+    model = client.post("/v1/models", json=MODEL | {"file_id": file_id}).json()
+    assert client.get("/v1/models").json()["data"] == [model]
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs/%00", "/v1/files/a%00b/content", "/v1/models/\u2028"])
+def test_an_id_that_is_no_text_names_nothing(client: Any, path: str) -> None:
+    assert client.get(path).json()["code"] == "not_found"
+
+
+@pytest.mark.parametrize("query", ["after=%00", "before=%00", "model_id=%00"])
+def test_a_parameter_that_is_no_text_is_refused(client: Any, query: str) -> None:
+    assert client.get(f"/v1/jobs?{query}").json()["code"] == "invalid_request"
