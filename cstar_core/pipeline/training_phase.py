@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 from cstar_core.pipeline.observer import Interrupted, Observer
 from cstar_core.pipeline.state import State
-from cstar_core.training.loop import AdversarialTrainer, EpochEnd
+from cstar_core.training.loop import AdversarialTrainer
+from cstar_core.training.progress import EpochEnd
 
 ExtraMetrics = Callable[[], Mapping[str, float]]
 

@@ -19,7 +19,8 @@ from cstar_core.pipeline.state import State
 from cstar_core.pipeline.task import Task
 from cstar_core.ranks import Budget, Inventory, RankPlan
 from cstar_core.training.config import TrainingConfig
-from cstar_core.training.loop import AdversarialTrainer, Constraint
+from cstar_core.training.loop import AdversarialTrainer
+from cstar_core.training.progress import Constraint
 from cstar_core.training.randomness import derive_seed, generator
 from cstar_core.training.selection import HeldOutSelection
 

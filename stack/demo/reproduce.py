@@ -15,6 +15,8 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+sys.dont_write_bytecode = True  # nothing is left in the artifact's folder
+
 
 def import_loader(folder: Path) -> ModuleType:
     """Import the loader.py that lies in the artifact's folder."""

@@ -25,7 +25,7 @@ def print_table(console: Console, result: Figures, *, epsilon: float) -> None:
         row = [f"{figures[key] * scale:,.0f}{unit}" for figures in (before, after)]
         table.add_row(name, *row, f"{before[key] / after[key]:.2f}x smaller")
     for batch in before["latency_ms"]:
-        pair = [figures["latency_ms"][batch]["median"] for figures in (before, after)]
+        pair = [figures["latency_ms"][batch]["median_ms"] for figures in (before, after)]
         speed = pair[0] / pair[1]
         words = f"{speed:.2f}x faster" if speed >= 1 else f"{1 / speed:.2f}x slower"
         table.add_row(f"latency, {batch}", *(f"{value:.2f} ms" for value in pair), words)

@@ -18,7 +18,8 @@ from cstar_core.files.checkpoints import write_weights
 from cstar_core.files.datasets import hold_out
 from cstar_core.normalization import NormalizedModel
 from cstar_core.training.config import AttackConfig, TrainingConfig
-from cstar_core.training.loop import AdversarialTrainer, EpochEnd
+from cstar_core.training.loop import AdversarialTrainer
+from cstar_core.training.progress import EpochEnd
 from cstar_core.training.selection import HeldOutSelection
 from stack.demo.digits import CLASSES, MEAN, STD, load_digits
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from cstar_core.evaluation.latency import measure_latency
 from cstar_core.export import export_onnx, load, manifest
@@ -36,10 +37,9 @@ def run(workbench: Workbench, state: State, observer: Observer) -> None:
     _compare(verified, state)
     observer.event("artifact.verified", {k: v for k, v in verified.items() if k != "predictions"})
     observer.progress(PHASE, 0.7)
-    dense = workbench.dense_model(dict(workbench.uploaded)).cpu()
     state.findings[PHASE] = {
         "verified": {k: v for k, v in verified.items() if k != "predictions"},
-        "latency": measure_latency({"before": dense, "after": model}, workbench.test.images.cpu()),
+        "latency": _latency(workbench, model),
         "bytes": {
             "before": (workbench.folder / "weights.safetensors").stat().st_size,
             "after": (folder / "model.safetensors").stat().st_size,
@@ -71,6 +71,16 @@ def _compare(verified: dict[str, Any], state: State) -> None:
             f"the exported files classify {verified['correct']} of {verified['n']} test images "
             f"correctly, the evaluation said {evaluated['correct']} of {evaluated['n']}"
         )
+
+
+def _latency(workbench: Workbench, compressed: nn.Module) -> dict[str, Any]:
+    """Return milliseconds on the CPU, uploaded and compressed network in turn."""
+    dense = workbench.dense_model(dict(workbench.uploaded)).cpu()
+    measured = measure_latency({"before": dense, "after": compressed}, workbench.task.input_shape)
+    return {
+        when: {f"batch {figure.batch_size}": figure.to_json() for figure in figures}
+        for when, figures in measured.items()
+    }
 
 
 def _facts(workbench: Workbench) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def test_network_saved_without_batch_counters_is_recognised(name: str) -> None:
     assert architectures.recognise(found) == complete(name)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @given(
     name=st.sampled_from(NAMES),
     width=st.integers(1, 80),

@@ -1,0 +1,1 @@
+"""Whole jobs through the real stack: real broker, real worker processes, real HTTP."""

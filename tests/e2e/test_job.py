@@ -1,0 +1,219 @@
+"""A whole job, its artifacts, and what is left when processes are killed in the middle of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from cstar_client import Client
+from stack.demo import reproduce
+from stack.demo.digits import load_digits
+from stack.embedded import Stack
+from tests.e2e.requests import Uploads, job_body
+from tests.e2e.watching import (
+    events,
+    kill,
+    of_type,
+    runners,
+    until,
+    wait_for_checkpoint,
+    worker_processes,
+)
+
+PHASES = [
+    "checking",
+    "dense_training",
+    "planning",
+    "admm",
+    "factorising",
+    "fine_tuning",
+    "evaluating",
+    "exporting",
+]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job that has succeeded, and the folder its artifacts were downloaded to."""
+
+    job: dict[str, Any]
+    folder: Path
+
+    @property
+    def report(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "report.json").read_text()))
+
+
+def download(client: Client, job: dict[str, Any], folder: Path) -> Finished:
+    assert job["status"] == "succeeded", job["error"]
+    for artifact in client.listing(f"jobs/{job['id']}/artifacts"):
+        client.download(artifact, folder)
+    return Finished(job, folder)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    client: Client, uploads: Uploads, tmp_path_factory: pytest.TempPathFactory
+) -> Finished:
+    job = client.wait("jobs", client.create("jobs", job_body(uploads))["id"])
+    return download(client, job, tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.fixture(scope="module")
+def test_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    digits = load_digits()
+    images = torch.from_numpy(digits.test_images).permute(0, 3, 1, 2).float() / 255
+    path = tmp_path_factory.mktemp("data") / "test.safetensors"
+    labels = torch.from_numpy(digits.test_labels)
+    save_file({"images": images.contiguous(), "labels": labels}, path)
+    return path
+
+
+def test_every_phase_ends_once_and_in_order(client: Client, undisturbed: Finished) -> None:
+    finished = of_type(events(client, undisturbed.job["id"]), "phase.finished")
+
+    assert [event["phase"] for event in finished] == PHASES
+
+
+def test_events_are_numbered_without_a_gap(client: Client, undisturbed: Finished) -> None:
+    rows = events(client, undisturbed.job["id"])
+
+    assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
+
+
+def test_the_network_is_as_small_as_asked_by_counting_tensors(undisturbed: Finished) -> None:
+    tensors = load_file(undisturbed.folder / "model.safetensors")
+    elements = sum(tensor.numel() for tensor in tensors.values())
+    before = undisturbed.job["result"]["before"]["parameters"]
+
+    assert undisturbed.job["result"]["after"]["parameters"] <= elements
+    assert before / elements >= 4
+
+
+def test_the_gap_of_every_layer_is_a_live_metric(client: Client, undisturbed: Finished) -> None:
+    rows = client.listing(f"jobs/{undisturbed.job['id']}/metrics", phase="admm", limit=500)
+    layers = {row["name"] for row in rows if row["name"].startswith("gap/")}
+    planned = [row for row in undisturbed.report["plan"]["layers"] if row["method"] != "dense"]
+
+    assert layers == {f"gap/{layer['name']}" for layer in planned}
+    assert {row["step"] for row in rows} == {1, 2, 3}
+
+
+def test_every_accuracy_carries_its_n_and_interval(undisturbed: Finished) -> None:
+    for when in ("before", "after"):
+        figures = undisturbed.job["result"][when]
+        robust = figures["robust_accuracy"]
+        assert figures["clean_accuracy"]["n"] == 360
+        assert (robust["pgd-20"]["n"], robust["autoattack"]["n"]) == (64, 4)
+        for figure in (figures["clean_accuracy"], *robust.values()):
+            low, high = figure["interval"]
+            assert 0 <= low <= figure["value"] <= high <= 1
+
+
+def test_autoattack_is_never_above_pgd_on_the_same_examples(undisturbed: Finished) -> None:
+    evaluation = undisturbed.report["evaluation"]
+
+    for when in ("before", "after"):
+        assert evaluation[when]["autoattack"]["name"] == "autoattack-standard"
+        assert evaluation[when]["autoattack"]["correct"] <= evaluation[when]["pgd"]["correct"]
+
+
+def test_a_target_out_of_reach_is_reported_as_missed(undisturbed: Finished) -> None:
+    outcomes = {row["metric"]: row["outcome"] for row in undisturbed.job["result"]["targets"]}
+
+    assert outcomes == {"ratio": "met", "robust_accuracy": "missed"}
+
+
+def test_the_downloaded_file_scores_as_reported_with_torch_and_its_loader_alone(
+    undisturbed: Finished, test_data: Path
+) -> None:
+    command = [sys.executable, "-I", reproduce.__file__, str(undisturbed.folder), str(test_data)]
+    environment = {"OMP_NUM_THREADS": "1", "PATH": "/usr/bin"}
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    found = json.loads(ended.stdout)
+    after = undisturbed.job["result"]["after"]
+
+    assert found["parameters"] == after["parameters"]
+    assert found["clean"]["correct"] / found["clean"]["n"] == after["clean_accuracy"]["value"]
+    robust = found["pgd-20"]["correct"] / found["pgd-20"]["n"]
+    assert robust == after["robust_accuracy"]["pgd-20"]["value"]
+
+
+def test_the_onnx_file_agrees(undisturbed: Finished) -> None:
+    parity = undisturbed.report["verification"]["onnx"]
+
+    assert parity["agreement"] == 1.0
+    assert parity["max_abs_difference"] < 1e-3
+
+
+def test_the_manifest_names_every_file_with_its_hash(undisturbed: Finished) -> None:
+    content = json.loads((undisturbed.folder / "manifest.json").read_text())
+    downloaded = {path.name for path in undisturbed.folder.iterdir()} - {"manifest.json"}
+
+    assert set(content["files"]) == downloaded
+    for name, facts in content["files"].items():
+        data = (undisturbed.folder / name).read_bytes()
+        assert facts == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def test_a_job_survives_kill_9_of_its_runner_and_then_of_its_worker(
+    stack: Stack, client: Client, uploads: Uploads, undisturbed: Finished, tmp_path: Path
+) -> None:
+    job_id = client.create("jobs", job_body(uploads))["id"]
+    wait_for_checkpoint(client, job_id, "admm")
+    kill(until(lambda: runners(stack), "a runner"))
+    wait_for_checkpoint(client, job_id, "fine_tuning")
+    kill(worker_processes(stack))
+    job = client.wait("jobs", job_id)
+
+    disturbed = download(client, job, tmp_path)
+    rows = events(client, job_id)
+    finished = Counter(event["phase"] for event in of_type(rows, "phase.finished"))
+    assert finished == Counter(PHASES)
+    assert len(of_type(rows, "job.succeeded")) == 1
+    assert [event["reason"] for event in of_type(rows, "job.queued") if event] == [
+        "worker_lost",
+        "worker_lost",
+    ]
+    assert job["attempt"] == 3
+    same = [(f.folder / "model.safetensors").read_bytes() for f in (disturbed, undisturbed)]
+    assert same[0] == same[1], "the resumed job ended with other bits"
+
+
+def test_a_paused_job_goes_on_where_it_was(
+    client: Client, uploads: Uploads, undisturbed: Finished, tmp_path: Path
+) -> None:
+    job_id = client.create("jobs", job_body(uploads))["id"]
+    wait_for_checkpoint(client, job_id, "dense_training")
+    client.create(f"jobs/{job_id}/pause", {})
+    assert client.wait("jobs", job_id)["status"] == "paused"
+    client.create(f"jobs/{job_id}/resume", {})
+    until(lambda: client.get("jobs", job_id)["finished_at"], "the resumed job")
+
+    resumed = download(client, client.get("jobs", job_id), tmp_path)
+    same = [(f.folder / "model.safetensors").read_bytes() for f in (resumed, undisturbed)]
+    assert same[0] == same[1]
+    counted = Counter(e["phase"] for e in of_type(events(client, job_id), "phase.finished"))
+    assert counted == Counter(PHASES)
+
+
+def test_a_running_job_can_be_cancelled_and_leaves_no_process(
+    stack: Stack, client: Client, uploads: Uploads
+) -> None:
+    job_id = client.create("jobs", job_body(uploads))["id"]
+    until(lambda: runners(stack), "a runner")
+    client.create(f"jobs/{job_id}/cancel", {})
+
+    assert client.wait("jobs", job_id)["status"] == "cancelled"
+    until(lambda: not runners(stack), "the end of the runner")
+    assert client.listing(f"jobs/{job_id}/artifacts") == []
