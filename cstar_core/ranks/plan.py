@@ -79,7 +79,10 @@ class RankPlan:
             "macs_ratio": self.macs_ratio,
             "convolution_ratio": self.convolution_ratio,
         }
-        return asdict(self) | {"settings": dict(self.settings)} | ratios
+        layers = [
+            asdict(layer) | {"ranks": layer.ranks and list(layer.ranks)} for layer in self.layers
+        ]
+        return asdict(self) | {"layers": layers, "settings": dict(self.settings)} | ratios
 
     def to_json(self) -> str:
         """`to_dict` as text."""

@@ -18,7 +18,7 @@ SETTINGS = {
     "lease_s": 6.0,
     "heartbeat_s": 0.5,
     "redispatch_s": 3.0,
-    "checkpoint_interval_s": 0.5,
+    "checkpoint_interval_s": 0.2,
     "cancel_grace_s": 10.0,
     "runner_threads": 1,
     "max_attempts": 5,

@@ -58,10 +58,10 @@ def job_body(uploads: Uploads, **changes: Any) -> dict[str, Any]:
         },
         "evaluation": {"examples": 64, "autoattack_examples": 4},
         "options": {
-            "dense_epochs": 1,
-            "admm_epochs": 3,
-            "finetune_epochs": 2,
-            "examples_per_epoch": 512,
+            "dense_epochs": 2,
+            "admm_epochs": 8,
+            "finetune_epochs": 8,
+            "examples_per_epoch": 1024,
         },
     }
     return {**body, **changes}

@@ -11,8 +11,8 @@ import psutil
 from cstar_client import Client
 from stack.embedded import Stack
 
-PATIENCE_S = 120.0
-LOOK_S = 0.02
+PATIENCE_S = 90.0
+LOOK_S = 0.05
 
 
 def until(look: Callable[[], Any], what: str) -> Any:

@@ -1,0 +1,156 @@
+"""Every database can be brought up, down and up again, and is then what the program expects."""
+
+from __future__ import annotations
+
+import pytest
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import inspect, select, text
+
+from store import migrate, records
+from store.database import Database, database_now
+from store.keys import create_key
+from store.lifecycle import dispatch
+from store.records import ArtifactFile, MetricPoint
+from store.states import JobKind
+from store.tables import Base, Job, Worker
+from tests.support.databases import contents
+from tests.support.rows import (
+    add_job,
+    add_validation,
+    blob_of,
+    claim,
+    read_job,
+    running_job,
+)
+
+REVISIONS = [
+    script.revision
+    for script in reversed(
+        list(ScriptDirectory.from_config(migrate.configuration()).walk_revisions())
+    )
+]
+
+
+def fill(database: Database) -> None:
+    """Leave at least one row in every table, also rows that refer to rows of their own table."""
+    add_validation(database, JobKind.VALIDATE_MODEL)
+    add_validation(database, JobKind.VALIDATE_DATASET)
+    lease = running_job(database)
+    file = ArtifactFile("report", "report.json", "application/json", blob_of(b"report"))
+    with database.writing() as session:
+        records.record_metrics(session, lease, [MetricPoint("admm", "loss", 1, 0.5)])
+        records.finish(session, lease, result={}, files=[file])
+        now = database_now(session)
+        facts = {"id": "worker-1", "hostname": "host", "pid": 1, "queues": [], "facts": {}}
+        session.add(Worker(**facts, started_at=now, last_seen_at=now))
+    tenant_id = read_job(database, lease.job_id).tenant_id
+    retry = claim(database, add_job(database, tenant_id=tenant_id, retried_from=lease.job_id))
+    with database.writing() as session:
+        records.record_checkpoint(session, retry, phase="admm", blob=blob_of(b"state"))
+    _fill_the_rest(database, tenant_id, retry.job_id)
+
+
+def _fill_the_rest(database: Database, tenant_id: str, job_id: str) -> None:
+    with database.writing() as session:
+        create_key(session, tenant_id=tenant_id, name="ci", secret_key="secret")
+        dispatch(session, session.get_one(Job, job_id))
+
+
+def tables(database: Database) -> set[str]:
+    return set(inspect(database.engine).get_table_names()) - {"alembic_version"}
+
+
+def test_an_upgrade_makes_every_table_of_the_program(bare_database: Database) -> None:
+    migrate.upgrade(bare_database)
+    assert tables(bare_database) == set(Base.metadata.tables)
+
+
+def test_after_an_upgrade_the_database_is_what_the_program_expects(
+    bare_database: Database,
+) -> None:
+    migrate.upgrade(bare_database)
+    migrate.check(bare_database)
+
+
+def test_a_database_that_is_not_what_the_program_expects_is_noticed(
+    bare_database: Database,
+) -> None:
+    migrate.upgrade(bare_database)
+    with bare_database.writing() as session:
+        session.execute(text("ALTER TABLE workers ADD COLUMN surprise INTEGER"))
+    with pytest.raises(CommandError):
+        migrate.check(bare_database)
+
+
+def test_a_database_that_was_never_upgraded_is_noticed(bare_database: Database) -> None:
+    with pytest.raises(CommandError):
+        migrate.check(bare_database)
+
+
+def test_down_and_up_again_with_rows_in_every_table(bare_database: Database) -> None:
+    migrate.upgrade(bare_database)
+    fill(bare_database)
+    assert all(contents(bare_database).values()), "fill() misses a table"
+    migrate.downgrade(bare_database)
+    assert tables(bare_database) == set()
+    migrate.upgrade(bare_database)
+    migrate.check(bare_database)
+    fill(bare_database)
+
+
+def test_every_migration_can_be_undone_and_done_again(bare_database: Database) -> None:
+    for revision in REVISIONS:
+        before = tables(bare_database)
+        migrate.upgrade(bare_database, revision)
+        migrate.downgrade(bare_database, "-1")
+        assert tables(bare_database) == before
+        migrate.upgrade(bare_database, revision)
+    migrate.check(bare_database)
+
+
+def test_an_upgrade_of_an_up_to_date_database_keeps_its_rows(bare_database: Database) -> None:
+    migrate.upgrade(bare_database)
+    fill(bare_database)
+    before = contents(bare_database)
+    migrate.upgrade(bare_database)
+    assert contents(bare_database) == before
+
+
+def test_a_migration_that_breaks_off_leaves_nothing(
+    bare_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bare_database.writing() as session:  # the last table to be made is in the way
+        session.execute(text("CREATE TABLE outbox (id INTEGER)"))
+    with pytest.raises(Exception, match="outbox"):
+        migrate.upgrade(bare_database)
+    assert tables(bare_database) == {"outbox"}
+
+
+def test_the_indexes_the_scheduler_needs_are_there(bare_database: Database) -> None:
+    migrate.upgrade(bare_database)
+    columns = [index["column_names"] for index in inspect(bare_database.engine).get_indexes("jobs")]
+    assert ["state", "lease_expires_at"] in columns
+
+
+def test_there_is_one_line_of_migrations() -> None:
+    assert len(ScriptDirectory.from_config(migrate.configuration()).get_heads()) == 1
+
+
+def test_models_and_tables_name_their_constraints_alike(bare_database: Database) -> None:
+    migrate.upgrade(bare_database)
+    inspector = inspect(bare_database.engine)
+    for table in Base.metadata.sorted_tables:
+        named = {constraint["name"] for constraint in inspector.get_check_constraints(table.name)}
+        named |= {constraint["name"] for constraint in inspector.get_foreign_keys(table.name)}
+        named |= {constraint["name"] for constraint in inspector.get_unique_constraints(table.name)}
+        named.add(inspector.get_pk_constraint(table.name)["name"])
+        assert named == {constraint.name for constraint in table.constraints}
+
+
+def test_a_query_by_the_program_finds_what_a_migrated_table_holds(bare_database: Database) -> None:
+    migrate.upgrade(bare_database)
+    fill(bare_database)
+    with bare_database.reading() as session:
+        for mapper in Base.registry.mappers:
+            assert session.scalars(select(mapper.class_)).first() is not None

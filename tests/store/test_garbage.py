@@ -1,0 +1,156 @@
+"""Forgetting bytes that nothing refers to any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Update, select, update
+from sqlalchemy.orm import Session
+
+from store import records
+from store.blobs import remember
+from store.database import Database, database_now
+from store.garbage import forget_unreferenced
+from store.records import ArtifactFile
+from store.tables import Blob, Dataset, Model
+from tests.support.rows import (
+    add_dataset,
+    add_file,
+    add_model,
+    add_tenant,
+    blob_of,
+    running_job,
+)
+
+KEPT = b"bytes that something refers to"
+GRACE_S = 3600.0
+
+
+def age(database: Database) -> None:
+    """Let every blob have been stored a day ago."""
+    with database.writing() as session:
+        yesterday = database_now(session) - timedelta(days=1)
+        session.execute(update(Blob).values(created_at=yesterday))
+
+
+def forget(database: Database) -> list[str]:
+    with database.writing() as session:
+        return forget_unreferenced(session, grace_s=GRACE_S)
+
+
+def remembered(database: Database) -> set[str]:
+    with database.reading() as session:
+        return set(session.scalars(select(Blob.sha256)))
+
+
+def refer_from_file(database: Database) -> None:
+    tenant_id = add_tenant(database)
+    with database.writing() as session:
+        add_file(session, tenant_id, KEPT)
+
+
+def refer_from_model(database: Database) -> None:
+    _refer(database, add_model, update(Model), "weights_sha256")
+
+
+def refer_from_dataset(database: Database) -> None:
+    _refer(database, add_dataset, update(Dataset), "blob_sha256")
+
+
+def _refer(
+    database: Database,
+    add: Callable[[Session, str], str],
+    statement: Update,
+    column: str,
+) -> None:
+    tenant_id = add_tenant(database)
+    with database.writing() as session:
+        add(session, tenant_id)
+        remember(session, blob_of(KEPT))
+        session.execute(statement.values({column: blob_of(KEPT).sha256}))
+
+
+def refer_from_checkpoint(database: Database) -> None:
+    lease = running_job(database)
+    with database.writing() as session:
+        records.record_checkpoint(session, lease, phase="admm", blob=blob_of(KEPT))
+
+
+def refer_from_artifact(database: Database) -> None:
+    lease = running_job(database)
+    file = ArtifactFile("report", "report.json", "application/json", blob_of(KEPT))
+    with database.writing() as session:
+        records.finish(session, lease, result={}, files=[file])
+
+
+@pytest.mark.parametrize(
+    "refer",
+    [
+        refer_from_file,
+        refer_from_model,
+        refer_from_dataset,
+        refer_from_checkpoint,
+        refer_from_artifact,
+    ],
+)
+def test_bytes_that_something_refers_to_are_kept_however_old(
+    database: Database, refer: Callable[[Database], None]
+) -> None:
+    refer(database)
+    age(database)
+    assert forget(database) == []
+    assert blob_of(KEPT).sha256 in remembered(database)
+
+
+def test_old_bytes_that_nothing_refers_to_are_forgotten(database: Database) -> None:
+    refer_from_file(database)
+    unused = blob_of(b"unused")
+    with database.writing() as session:
+        remember(session, unused)
+    age(database)
+    assert forget(database) == [unused.sha256]
+    assert remembered(database) == {blob_of(KEPT).sha256}
+
+
+def test_young_bytes_are_kept_for_whoever_is_about_to_refer_to_them(database: Database) -> None:
+    with database.writing() as session:
+        remember(session, blob_of(b"young"))
+    assert forget(database) == []
+
+
+def test_old_bytes_that_are_stored_again_are_young(database: Database) -> None:
+    with database.writing() as session:
+        remember(session, blob_of(b"unused"))
+    age(database)
+    with database.writing() as session:
+        remember(session, blob_of(b"unused"))
+    assert forget(database) == []
+
+
+def test_a_checkpoint_that_was_replaced_is_forgotten(database: Database) -> None:
+    lease = running_job(database)
+    for content in (b"first", b"second"):
+        with database.writing() as session:
+            records.record_checkpoint(session, lease, phase="admm", blob=blob_of(content))
+    age(database)
+    assert forget(database) == [blob_of(b"first").sha256]
+
+
+def test_the_checkpoint_of_a_finished_job_is_forgotten(database: Database) -> None:
+    refer_from_checkpoint(database)
+    finished = running_job(database)
+    with database.writing() as session:
+        records.record_checkpoint(session, finished, phase="admm", blob=blob_of(b"done"))
+        records.finish(session, finished, result={}, files=[])
+    age(database)
+    assert forget(database) == [blob_of(b"done").sha256]
+
+
+def test_forgetting_twice_forgets_once(database: Database) -> None:
+    with database.writing() as session:
+        remember(session, blob_of(b"unused"))
+    age(database)
+    assert len(forget(database)) == 1
+    assert forget(database) == []

@@ -1,0 +1,33 @@
+"""What a test needs of the machine: said in one line when it is missing, never hidden."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+
+REQUIRE_ALL = "CSTAR_TEST_REQUIRE_ALL"
+
+_missing: Counter[tuple[str, str]] = Counter()
+
+
+def require(name: str, available: bool, why: str) -> None:
+    """Go on when `name` is available; else skip the test and have the summary say so.
+
+    With `CSTAR_TEST_REQUIRE_ALL=1` the test fails instead. `why` says what was looked for.
+    """
+    if available:
+        return
+    if os.environ.get(REQUIRE_ALL) == "1":
+        pytest.fail(f"{name} is required by {REQUIRE_ALL}=1: {why}", pytrace=False)
+    _missing[name, why] += 1
+    pytest.skip(f"{name}: {why}")
+
+
+def report() -> list[str]:
+    """Return one line for each thing that was missing."""
+    return [
+        f"not run for want of {name} ({count} test{'s' * (count > 1)}): {why}"
+        for (name, why), count in sorted(_missing.items())
+    ]
