@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.models.schemas import Reason
+from api.reasons import Reason
 from store.states import Status
 
 

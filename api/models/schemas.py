@@ -7,15 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from api.reasons import Reason
 from store.contracts import InputSpec
 from store.states import Status
-
-
-class Reason(BaseModel):
-    """Why a model or data set was rejected."""
-
-    code: str
-    detail: str
 
 
 class Limits(BaseModel):

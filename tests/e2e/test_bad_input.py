@@ -1,0 +1,162 @@
+"""Bad input through the real stack: a problem that says what to do next, and nothing left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from cstar_client import ApiError, Client
+from stack.embedded import Stack
+from store.blobs import BlobStore
+from tests.e2e.requests import CHECKPOINT, Uploads, job_body, model_body
+
+Purpose = Literal["checkpoint", "dataset"]
+
+
+def uploaded(client: Client, path: Path, purpose: Purpose = "checkpoint") -> str:
+    return str(client.upload(path, purpose=purpose)["id"])
+
+
+def rejected_model(client: Client, path: Path, **changes: Any) -> dict[str, Any]:
+    created = client.create("models", model_body(uploaded(client, path), **changes))
+    model = client.wait("models", created["id"])
+    assert model["status"] == "rejected"
+    (reason,) = model["reasons"]
+    assert {"type", "title", "code", "detail"} <= set(reason)
+    return dict(reason)
+
+
+def refusal(act: Callable[[], Any]) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        act()
+    return caught.value
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(stack: Stack) -> Any:
+    yield
+    store = BlobStore(stack.settings.resolved_blob_url)
+    assert store.names("staging/") == []
+
+
+def test_weights_of_another_shape_are_named(client: Client, tmp_path: Path) -> None:
+    state = {name: tensor.clone() for name, tensor in load_file(CHECKPOINT).items()}
+    state["linear.weight"] = state["linear.weight"][:, :32].clone()
+    del state["bn1.weight"]
+    torch.save(state, tmp_path / "odd.pt")
+    reason = rejected_model(
+        client, tmp_path / "odd.pt", architecture={"name": "resnet8_cifar", "arguments": {}}
+    )
+
+    assert reason["code"] == "weights_do_not_fit"
+    assert "linear.weight" in reason["detail"]
+    assert "bn1.weight" in reason["detail"]
+
+
+def test_a_whole_module_is_refused_and_its_globals_named(client: Client, tmp_path: Path) -> None:
+    torch.save(nn.Sequential(nn.Linear(2, 2)), tmp_path / "module.pt")
+    reason = rejected_model(client, tmp_path / "module.pt")
+
+    assert reason["code"] == "pickled_module"
+    assert "torch.nn.modules.container.Sequential" in reason["detail"]
+    assert "state_dict" in reason["detail"]
+
+
+def test_a_truncated_file_is_refused(client: Client, tmp_path: Path) -> None:
+    data = CHECKPOINT.read_bytes()
+    (tmp_path / "half.safetensors").write_bytes(data[: len(data) // 2])
+    reason = rejected_model(client, tmp_path / "half.safetensors")
+
+    assert reason["code"] == "truncated_file"
+
+
+def test_an_unknown_architecture_is_refused_at_once_with_the_known_ones(
+    client: Client, uploads: Uploads
+) -> None:
+    body = model_body(uploads.model["file_id"], architecture={"name": "resnet9000"})
+    error = refusal(lambda: client.create("models", body))
+
+    assert (error.status, error.problem["code"]) == (422, "unknown_architecture")
+    assert "resnet20_cifar" in error.problem["known"]
+
+
+def test_a_wrong_digest_leaves_no_bytes(
+    client: Client, stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = BlobStore(stack.settings.resolved_blob_url)
+    before = store.names("sha256/")
+    (tmp_path / "new.safetensors").write_bytes(CHECKPOINT.read_bytes() + b" ")
+    monkeypatch.setattr("cstar_client.client._sha256", lambda _: bytes(32))
+    error = refusal(lambda: uploaded(client, tmp_path / "new.safetensors"))
+
+    assert error.problem["code"] == "digest_mismatch"
+    assert store.names("sha256/") == before
+
+
+def test_labels_outside_the_classes_are_refused(
+    client: Client, uploads: Uploads, tmp_path: Path
+) -> None:
+    images = np.zeros((80, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "eleven.npz", images=images, labels=np.arange(80) % 11)
+    file_id = uploaded(client, tmp_path / "eleven.npz", "dataset")
+    dataset = client.create("datasets", {"name": "eleven", "file_id": file_id})
+    assert client.wait("datasets", dataset["id"])["status"] == "ready"
+    error = refusal(lambda: client.create("jobs", job_body(uploads, dataset_id=dataset["id"])))
+
+    assert (error.status, error.problem["code"]) == (422, "labels_outside_classes")
+
+
+def test_images_of_another_shape_are_refused(
+    client: Client, uploads: Uploads, tmp_path: Path
+) -> None:
+    images = np.zeros((80, 9, 9, 1), np.uint8)
+    np.savez(tmp_path / "nine.npz", images=images, labels=np.arange(80) % 10)
+    file_id = uploaded(client, tmp_path / "nine.npz", "dataset")
+    dataset = client.create("datasets", {"name": "nine", "file_id": file_id})
+    assert client.wait("datasets", dataset["id"])["status"] == "ready"
+    error = refusal(lambda: client.create("jobs", job_body(uploads, dataset_id=dataset["id"])))
+
+    assert (error.status, error.problem["code"]) == (422, "shape_mismatch")
+
+
+def test_a_ratio_out_of_reach_is_refused_with_the_largest_and_that_one_is_accepted(
+    client: Client, uploads: Uploads
+) -> None:
+    def body(ratio: float) -> dict[str, Any]:
+        targets = {"compression": {"ratio": ratio}, "robustness": {"epsilon": 0.1}}
+        return job_body(uploads, targets=targets)
+
+    error = refusal(lambda: client.create("jobs", body(10_000)))
+    assert (error.status, error.problem["code"]) == (422, "target_infeasible")
+    accepted = client.create("jobs", body(error.problem["best"]["ratio"]))
+    client.create(f"jobs/{accepted['id']}/cancel", {})
+    client.wait("jobs", accepted["id"])
+
+
+def test_an_unknown_field_in_the_targets_is_refused_with_its_pointer(
+    client: Client, uploads: Uploads
+) -> None:
+    targets = {"compression": {"ratio": 4, "sparsity": 0.5}, "robustness": {"epsilon": 0.1}}
+    error = refusal(lambda: client.create("jobs", job_body(uploads, targets=targets)))
+
+    assert (error.status, error.problem["code"]) == (422, "invalid_request")
+    assert error.problem["errors"][0]["pointer"] == "/targets/compression/sparsity"
+
+
+def test_a_job_on_a_rejected_model_is_refused_with_the_reasons(
+    client: Client, uploads: Uploads, tmp_path: Path
+) -> None:
+    torch.save({"weight": torch.ones(2)}, tmp_path / "alien.pt")
+    model = client.create("models", model_body(uploaded(client, tmp_path / "alien.pt")))
+    assert client.wait("models", model["id"])["status"] == "rejected"
+    error = refusal(lambda: client.create("jobs", job_body(uploads, model_id=model["id"])))
+
+    assert (error.status, error.problem["code"]) == (422, "model_rejected")
+    assert error.problem["reasons"][0]["code"] == "architecture_not_recognised"
