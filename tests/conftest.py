@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ from store.migrate import upgrade
 from tests.support import databases, postgres, requirements
 
 DIALECTS = ["sqlite", "postgresql"]
+
+
+def pytest_configure() -> None:
+    # Before torch is loaded; docs/decisions/0001 says why.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -18,6 +18,7 @@ from store.contracts import JobRequest
 from store.states import FINAL, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+_AT_REST = FINAL | {JobState.PAUSED}  # nothing more happens by itself
 
 _CREATE_PROBLEMS = problem_responses(
     "unauthenticated",
@@ -95,7 +96,7 @@ async def get_job(
             document = service.documents(session, [job])[0]
             return document, etag(job.version, document.queue_position)
 
-    document, tag = await wait.until(read, lambda read: read[0].state in FINAL)
+    document, tag = await wait.until(read, lambda read: read[0].state in _AT_REST)
     if none_match(request.headers.get("if-none-match"), tag):
         return Response(status_code=304, headers={"ETag": tag, **wait.applied})
     response.headers["ETag"] = tag

@@ -58,7 +58,7 @@ def job_body(uploads: Uploads, **changes: Any) -> dict[str, Any]:
         },
         "evaluation": {"examples": 64, "autoattack_examples": 4},
         "options": {
-            "dense_epochs": 2,
+            "dense_epochs": 3,
             "admm_epochs": 8,
             "finetune_epochs": 8,
             "examples_per_epoch": 1024,

@@ -34,7 +34,7 @@ def run(workbench: Workbench, state: State, observer: Observer) -> None:
     export_onnx(model, workbench.task.input_shape, folder / ONNX)
     observer.progress(PHASE, 0.3)
     verified = verify_in_fresh_process(workbench, folder)
-    _compare(verified, state)
+    _compare(verified, workbench, state)
     observer.event("artifact.verified", {k: v for k, v in verified.items() if k != "predictions"})
     observer.progress(PHASE, 0.7)
     state.findings[PHASE] = {
@@ -64,12 +64,15 @@ def verify_in_fresh_process(workbench: Workbench, folder: Path) -> dict[str, Any
     return found
 
 
-def _compare(verified: dict[str, Any], state: State) -> None:
-    evaluated = state.findings["evaluating"]["after"]["clean"]
-    if verified["correct"] != evaluated["correct"] or verified["n"] != evaluated["n"]:
+def _compare(verified: dict[str, Any], workbench: Workbench, state: State) -> None:
+    """Hold every prediction of the fresh process against the verdict of the evaluation."""
+    evaluated = torch.tensor(state.verdicts["after/clean"]["all"]["correct"])
+    found = torch.tensor(verified["predictions"]) == workbench.test.labels.cpu()
+    if not torch.equal(found, evaluated):
+        differing = int((found != evaluated).sum())
         raise VerificationFailed(
-            f"the exported files classify {verified['correct']} of {verified['n']} test images "
-            f"correctly, the evaluation said {evaluated['correct']} of {evaluated['n']}"
+            f"on {differing} of {len(found)} test images the exported files do not say what was "
+            "evaluated"
         )
 
 

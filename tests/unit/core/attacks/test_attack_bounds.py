@@ -18,7 +18,8 @@ seeds = st.integers(0, 2**31)
 
 
 def length(perturbation: Tensor, norm: Norm) -> Tensor:
-    return perturbation.flatten(1).norm(p=float("inf") if norm == "linf" else 2, dim=1)
+    order = float("inf") if norm == "linf" else 2
+    return torch.linalg.vector_norm(perturbation.flatten(1), ord=order, dim=1)
 
 
 def in_unit_box(tensor: Tensor) -> bool:
@@ -36,6 +37,7 @@ def in_unit_box(tensor: Tensor) -> bool:
     seed=seeds,
 )
 def test_pgd_stays_in_the_ball_and_in_the_unit_box(
+    *,
     norm: Norm,
     epsilon: float,
     steps: int,

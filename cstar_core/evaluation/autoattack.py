@@ -1,0 +1,235 @@
+"""AutoAttack (Croce and Hein 2020) behind one adapter, by the library `pyautoattack`.
+
+The library is driven one attack at a time, on the survivors of the attacks before, which is its
+own order of work, so that progress, a resume and the count per attack come for free.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cstar_core.attacks import ThreatModel, attack_mode
+from cstar_core.evaluation.autoattack_library import (
+    Suite,
+    library_attack,
+    library_contained,
+    perturb,
+    suite_for,
+    suite_settings,
+)
+from cstar_core.evaluation.batches import (
+    Completed,
+    Ledger,
+    OnBatch,
+    Record,
+    batch_slices,
+    unit_interval,
+)
+from cstar_core.evaluation.robustness import clean_correct
+from cstar_core.evaluation.statistics import Accuracy
+from cstar_core.folding import attack_target
+from cstar_core.training.randomness import derive_seed
+
+Heartbeat = Callable[[], None]
+
+# Iterations that are timed for an estimate: enough to drown the fixed cost, a small part of all.
+_TIMED_ITERATIONS, _TIMED_QUERIES = 4, 50
+# Slack for float32 rounding of a perturbation that the library clipped to the ball.
+_BALL_SLACK = 1e-5
+
+
+@dataclass(frozen=True)
+class AutoAttackResult:
+    """Per-example verdicts, (N,) bool, and what a report must say of how they were found."""
+
+    robust: Tensor
+    clean: Tensor
+    broken_by: dict[str, int]
+    flags: tuple[str, ...]
+    settings: dict[str, Any]
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """Robust accuracy over all examples, misclassified ones included."""
+        return Accuracy.of(self.robust)
+
+    def to_json(self) -> dict[str, Any]:
+        """Accuracy, examples broken by each attack, flags and settings."""
+        return self.accuracy.to_json() | {
+            "clean": Accuracy.of(self.clean).to_json(),
+            "broken_by": self.broken_by,
+            "flags": list(self.flags),
+            "settings": self.settings,
+        }
+
+
+def autoattack_correct(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    threat: ThreatModel,
+    *,
+    seed: int,
+    batch_size: int = 64,
+    completed: Completed | None = None,
+    on_batch: OnBatch | None = None,
+    heartbeat: Heartbeat | None = None,
+) -> AutoAttackResult:
+    """Attack every correctly classified image by each attack of the suite in turn.
+
+    The attacks run on a copy of the model with batch norms folded. An image is robust when model
+    and copy classify it correctly and no attack finds an image within the ball that either
+    misclassifies: rounding never helps the model. `completed` and `on_batch` work per batch and
+    attack; `heartbeat` is called at every forward pass. Raises ValueError unless epsilon > 0.
+    """
+    if threat.epsilon <= 0:
+        raise ValueError("AutoAttack needs an epsilon above 0; use clean_correct for epsilon 0")
+    target = _Watched(attack_target(model), heartbeat)
+    slices = list(batch_slices(len(images), batch_size))
+    suite = suite_for(_class_count(model, images))
+    ledger = Ledger(len(slices) * len(suite.attacks), completed=completed, on_batch=on_batch)
+    clean = clean_correct(model, images, labels, batch_size=batch_size)
+    robust = clean & clean_correct(target, images, labels, batch_size=batch_size)
+    broken_by = dict.fromkeys(suite.attacks, 0)
+    flags: set[str] = set()
+    with attack_mode(model), attack_mode(target), library_contained(images.device):
+        for index, where in enumerate(slices):
+            batch = _Batch(
+                model=model,
+                target=target,
+                images=unit_interval(images[where]),
+                labels=labels[where],
+                threat=threat,
+                suite=suite,
+                seed=derive_seed(seed, "autoattack", index) % 2**31,
+            )
+            for attack in suite.attacks:
+                before = robust[where].clone()
+                record = ledger.recall_or(
+                    f"{index}/{attack}", functools.partial(batch.survivors, attack, before)
+                )
+                after = torch.tensor(record["correct"], device=robust.device)
+                broken_by[attack] += int((before & ~after).sum())
+                robust[where] = after
+                flags |= set(record["flags"])
+    return AutoAttackResult(
+        robust=robust,
+        clean=clean,
+        broken_by=broken_by,
+        flags=tuple(sorted(flags)),
+        settings=suite_settings(suite, threat, seed=seed, batch_size=batch_size),
+    )
+
+
+def estimate_seconds(
+    model: nn.Module,
+    images: Tensor,
+    threat: ThreatModel,
+    *,
+    robust_fraction: float = 1.0,
+    batch_size: int = 64,
+) -> float:
+    """Roughly how long the suite takes on `images` if `robust_fraction` of them survive it all.
+
+    Times a few iterations of each attack, at an epsilon too small to break anything, on a batch
+    as large as the survivors', and scales them up: an upper bound at the default of 1.
+    """
+    survivors = max(1, round(robust_fraction * min(batch_size, len(images))))
+    sample = unit_interval(images[:survivors])
+    suite = suite_for(_class_count(model, images))
+    harmless = ThreatModel(threat.norm, 1e-6)
+    target = attack_target(model)
+    with attack_mode(target), library_contained(images.device), torch.no_grad():
+        labels = target(sample).argmax(1)
+        library = library_attack(target, suite, harmless, seed=0, device=images.device)
+        per_batch = sum(_extrapolate(library, name, sample, labels) for name in suite.attacks)
+    return per_batch * robust_fraction * len(images) / survivors
+
+
+def _extrapolate(library: Any, attack: str, images: Tensor, labels: Tensor) -> float:
+    """Seconds of one whole attack on a batch, from a shortened one."""
+    library.fab.targeted = attack == "fab-t"
+    part, field, repeats = {
+        "apgd-ce": (library.apgd, "n_iter", library.apgd.n_restarts),
+        "apgd-t": (library.apgd_targeted, "n_iter", library.apgd_targeted.n_target_classes),
+        "fab": (library.fab, "n_iter", library.fab.n_restarts),
+        "fab-t": (library.fab, "n_iter", library.fab.n_target_classes),
+        "square": (library.square, "n_queries", 1),
+    }[attack]
+    whole = getattr(part, field)
+    short = _TIMED_QUERIES if attack == "square" else _TIMED_ITERATIONS
+    setattr(part, field, short)
+    part.n_restarts = part.n_target_classes = 1
+    started = time.perf_counter()
+    part.perturb(images, labels)
+    # Each attack also looks once at where it starts.
+    return float((time.perf_counter() - started) * repeats * (whole + 1) / (short + 1))
+
+
+class _Watched(nn.Module):
+    """The model, calling `heartbeat` at every forward pass, so that a long attack shows life."""
+
+    def __init__(self, model: nn.Module, heartbeat: Heartbeat | None) -> None:
+        super().__init__()
+        self.model, self.heartbeat = model, heartbeat
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.heartbeat is not None:
+            self.heartbeat()
+        logits: Tensor = self.model(images)
+        return logits
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """One batch under attack; every attack starts from the clean images and from one seed."""
+
+    model: nn.Module
+    target: nn.Module
+    images: Tensor
+    labels: Tensor
+    threat: ThreatModel
+    suite: Suite
+    seed: int
+
+    def survivors(self, attack: str, robust: Tensor) -> Record:
+        """Which examples are still robust after `attack`, given those before it."""
+        flags: set[str] = set()
+        survives = robust.clone()
+        if robust.any():
+            images, labels = self.images[robust], self.labels[robust]
+            library = library_attack(
+                self.target,
+                self.suite,
+                self.threat,
+                seed=self.seed,
+                device=images.device,
+                flags=flags,
+            )
+            adversarial = perturb(library, attack, images, labels)
+            survives[robust] = ~self._is_adversarial(adversarial, images, labels)
+        return {"correct": survives.tolist(), "flags": sorted(flags)}
+
+    @torch.no_grad()
+    def _is_adversarial(self, adversarial: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        order = float("inf") if self.threat.norm == "linf" else 2
+        change = (adversarial - images).flatten(1)
+        distance = torch.linalg.vector_norm(change, ord=order, dim=1)
+        within = distance <= self.threat.epsilon * (1 + _BALL_SLACK) + _BALL_SLACK
+        valid = ((adversarial >= 0) & (adversarial <= 1)).flatten(1).all(1)
+        by_model: Tensor = self.model(adversarial).argmax(1) != labels
+        by_target: Tensor = self.target(adversarial).argmax(1) != labels
+        return within & valid & (by_model | by_target)
+
+
+def _class_count(model: nn.Module, images: Tensor) -> int:
+    with attack_mode(model), torch.no_grad():
+        return int(model(unit_interval(images[:1])).shape[1])

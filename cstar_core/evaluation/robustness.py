@@ -1,0 +1,174 @@
+"""Which examples a model classifies correctly: as they are, and under projected gradient descent.
+
+Images are uint8 or float32 in [0, 1], (N, C, H, W), on the model's device; labels int64 (N,).
+Verdicts are one bool per example, so that two models can be compared in pairs.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cstar_core.attacks import (
+    AttackLoss,
+    ThreatModel,
+    ascend,
+    attack_mode,
+    input_gradient,
+    uniform_start,
+)
+from cstar_core.evaluation.batches import (
+    Completed,
+    Ledger,
+    OnBatch,
+    Record,
+    batch_slices,
+    unit_interval,
+)
+from cstar_core.folding import attack_target
+from cstar_core.training.randomness import generator
+
+
+@dataclass(frozen=True)
+class PgdSettings:
+    """PGD for evaluation; `step_size` is a fraction of epsilon.
+
+    The default step, 2.5 / steps, lets every start reach every point of the ball (Madry et al.
+    2018, section 5). Raises ValueError on nonsense.
+    """
+
+    steps: int = 20
+    step_size: float | None = None
+    restarts: int = 1
+    loss: AttackLoss = "ce"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.restarts < 1:
+            raise ValueError(f"need steps and restarts >= 1, got {self.steps}, {self.restarts}")
+        if self.step_size is not None and self.step_size <= 0:
+            raise ValueError(f"step_size must be positive, got {self.step_size}")
+
+    @property
+    def name(self) -> str:
+        """Such as `pgd-20`, or `pgd-20x5-margin` for five restarts on the margin."""
+        restarts = f"x{self.restarts}" if self.restarts > 1 else ""
+        return f"pgd-{self.steps}{restarts}" + ("" if self.loss == "ce" else f"-{self.loss}")
+
+    @property
+    def relative_step(self) -> float:
+        """The step as a fraction of epsilon."""
+        return 2.5 / self.steps if self.step_size is None else self.step_size
+
+    def to_json(self) -> dict[str, Any]:
+        """Every setting, the default step resolved."""
+        return asdict(self) | {
+            "name": self.name,
+            "step_size": self.relative_step,
+            "random_start": True,
+            "worst_case_over": "clean image and every iterate",
+        }
+
+
+@torch.no_grad()
+def predict(model: nn.Module, images: Tensor, *, batch_size: int = 256) -> Tensor:
+    """The predicted class of each image, (N,) int64, in eval mode."""
+    with attack_mode(model):
+        batches = [
+            model(unit_interval(images[where])).argmax(1)
+            for where in batch_slices(len(images), batch_size)
+        ]
+    return (
+        torch.cat(batches) if batches else torch.empty(0, dtype=torch.int64, device=images.device)
+    )
+
+
+def clean_correct(
+    model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 256
+) -> Tensor:
+    """Whether each unperturbed image is classified correctly, (N,) bool."""
+    return predict(model, images, batch_size=batch_size) == labels
+
+
+def pgd_correct(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    threat: ThreatModel,
+    *,
+    settings: PgdSettings | None = None,
+    seed: int,
+    batch_size: int = 256,
+    completed: Completed | None = None,
+    on_batch: OnBatch | None = None,
+) -> Tensor:
+    """Whether each image stays correct under PGD, (N,) bool: the worst case over all iterates.
+
+    An image is attacked no further once it is misclassified, clean or perturbed; as the start of
+    every image is drawn beforehand, that changes no verdict. The attack runs on a copy with batch
+    norms folded, equal up to rounding. Batches in `completed` are not run again; `on_batch` hears
+    of each new one.
+    """
+    attack = _Attack(model, attack_target(model), threat, settings or PgdSettings(), seed)
+    slices = list(batch_slices(len(images), batch_size))
+    ledger = Ledger(len(slices), completed=completed, on_batch=on_batch)
+    verdicts: list[bool] = []
+    for index, where in enumerate(slices):
+        run = functools.partial(attack.record, index, images[where], labels[where])
+        verdicts += ledger.recall_or(str(index), run)["correct"]
+    return torch.tensor(verdicts, dtype=torch.bool, device=labels.device)
+
+
+@dataclass(frozen=True)
+class _Attack:
+    """PGD with early drop on one batch after another; `target` is `model` in a faster form."""
+
+    model: nn.Module
+    target: nn.Module
+    threat: ThreatModel
+    settings: PgdSettings
+    seed: int
+
+    def record(self, index: int, images: Tensor, labels: Tensor) -> Record:
+        """Which examples of batch `index` survive every restart."""
+        images = unit_interval(images)
+        survives = clean_correct(self.model, images, labels, batch_size=len(images))
+        with attack_mode(self.target):
+            for restart in range(self.settings.restarts):
+                source = generator(self.seed, "pgd", index, restart, device=images.device)
+                self._drop_broken(survives, images, labels, source)
+        return {"correct": survives.tolist(), "flags": []}
+
+    def _drop_broken(
+        self, survives: Tensor, images: Tensor, labels: Tensor, source: torch.Generator
+    ) -> None:
+        """Attack the examples that survive so far; clear `survives` where an iterate wins."""
+        norm, epsilon = self.threat.norm, self.threat.epsilon
+        # Drawn for the whole batch: an example's start does not depend on who else survives.
+        start = uniform_start(images, norm=norm, radius=epsilon, generator=source)
+        active = survives.nonzero()[:, 0]
+        perturbed = start[active]
+        for _ in range(self.settings.steps):
+            if not len(active):
+                return
+            logits, gradient = self._gradient(perturbed, labels[active])
+            alive = logits.argmax(1) == labels[active]
+            survives[active[~alive]] = False
+            active = active[alive]
+            perturbed = ascend(
+                perturbed[alive],
+                gradient[alive],
+                images=images[active],
+                norm=norm,
+                radius=epsilon,
+                step_size=self.settings.relative_step * epsilon,
+            )
+        survives[active] = clean_correct(
+            self.target, perturbed, labels[active], batch_size=len(images)
+        )
+
+    def _gradient(self, perturbed: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return input_gradient(self.target, perturbed, labels, loss=self.settings.loss)
