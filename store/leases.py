@@ -53,6 +53,26 @@ def claim(session: Session, job_id: str, *, worker_id: str, lease_s: float) -> L
     return Lease(job_id=job_id, token=token, attempt=job.attempt)
 
 
+def claim_next(session: Session, job_id: str, *, worker_id: str, lease_s: float) -> Lease | None:
+    """Take the first job in line of the queue that `job_id` is in; None when none waits there.
+
+    A wake-up call names the job it was sent for, but its receiver serves the line: higher
+    priority first, then the older. There is a call for every queued job, so none is left over.
+    """
+    queue = session.scalar(select(Job.queue).where(Job.id == job_id))
+    first = (
+        select(Job.id)
+        .where(Job.queue == queue, Job.state == JobState.QUEUED)
+        .order_by(Job.priority.desc(), Job.id)
+        .limit(1)
+    )
+    while (candidate := session.scalar(first)) is not None:
+        lease = claim(session, candidate, worker_id=worker_id, lease_s=lease_s)
+        if lease is not None:
+            return lease
+    return None
+
+
 def heartbeat(session: Session, lease: Lease, *, lease_s: float) -> JobState:
     """Extend a lease and return what the client wants of the job; raises LeaseLost."""
     now = database_now(session)

@@ -29,14 +29,14 @@ def _blobs() -> BlobStore:
 
 @app.task(name=TASK_NAME)
 def run_job(job_id: str) -> None:
-    """Claim a job and work on it; a message for a job that is taken or over does nothing."""
+    """Work on the first job in line of the queue that `job_id` was sent to, if any waits."""
     if draining():
         return  # redispatch wakes another worker
     with _database().writing() as session:
-        lease = leases.claim(session, job_id, worker_id=WORKER_ID, lease_s=settings().lease_s)
+        lease = leases.claim_next(session, job_id, worker_id=WORKER_ID, lease_s=settings().lease_s)
     if lease is None:
-        logger.info("%s: not there to be claimed", job_id)
+        logger.info("%s: nothing waits in its queue", job_id)
         return
-    logger.info("%s: attempt %d", job_id, lease.attempt)
+    logger.info("%s: attempt %d", lease.job_id, lease.attempt)
     attempt = Attempt(_database(), _blobs(), lease, settings())
     run_attempt(attempt, draining=draining)

@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("demo_output"))
     parser.add_argument("--data-dir", type=Path, default=Path(".cstar/demo"))
     arguments = parser.parse_args()
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     began = time.monotonic()
     digits = load_digits()
     configuration = settings().model_copy(update={"data_dir": arguments.data_dir})
