@@ -195,8 +195,20 @@ def _create_models() -> None:
 
 
 def _create_jobs() -> None:
-    op.create_table(
-        "jobs",
+    op.create_table("jobs", *_job_columns(), *_job_constraints())
+    with op.batch_alter_table("jobs", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_jobs_dataset_id"), ["dataset_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_jobs_model_id"), ["model_id"], unique=False)
+        batch_op.create_index(
+            "ix_jobs_state_lease_expires_at", ["state", "lease_expires_at"], unique=False
+        )
+        batch_op.create_index(
+            "ix_jobs_tenant_id_kind_id", ["tenant_id", "kind", "id"], unique=False
+        )
+
+
+def _job_columns() -> list[sa.Column]:
+    return [
         sa.Column("id", sa.String(length=255), nullable=False),
         sa.Column("tenant_id", sa.String(length=255), nullable=False),
         sa.Column("kind", sa.String(length=255), nullable=False),
@@ -227,6 +239,11 @@ def _create_jobs() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+    ]
+
+
+def _job_constraints() -> list[sa.Constraint]:
+    return [
         sa.CheckConstraint(
             "kind IN ('compress', 'validate_model', 'validate_dataset')", name=op.f("ck_jobs_kind")
         ),
@@ -246,16 +263,7 @@ def _create_jobs() -> None:
             ["tenant_id"], ["tenants.id"], name=op.f("fk_jobs_tenant_id_tenants")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
-    )
-    with op.batch_alter_table("jobs", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_jobs_dataset_id"), ["dataset_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_jobs_model_id"), ["model_id"], unique=False)
-        batch_op.create_index(
-            "ix_jobs_state_lease_expires_at", ["state", "lease_expires_at"], unique=False
-        )
-        batch_op.create_index(
-            "ix_jobs_tenant_id_kind_id", ["tenant_id", "kind", "id"], unique=False
-        )
+    ]
 
 
 def _create_artifacts() -> None:
