@@ -15,7 +15,7 @@ from api.digests import field_value
 from api.problems import HttpError, problem_responses
 from store.blobs import BlobStore
 
-_RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*", re.ASCII)
+_RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.ASCII)
 _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
 CONTENT_RESPONSES: dict[int | str, dict[str, Any]] = {

@@ -8,17 +8,32 @@ model's norm and x' in [0, 1] that raises the loss. What a norm changes is three
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-Norm = Literal["linf", "l2"]
+from cstar_core.norms import GEOMETRIES, Norm, per_example
+
 AttackLoss = Literal["ce", "margin"]
+
+__all__ = [
+    "AttackLoss",
+    "Norm",
+    "ThreatModel",
+    "ascend",
+    "attack_mode",
+    "fgsm_rs",
+    "input_gradient",
+    "margin",
+    "n_fgsm",
+    "pgd",
+    "uniform_start",
+]
 
 
 @dataclass(frozen=True)
@@ -32,8 +47,8 @@ class ThreatModel:
     epsilon: float
 
     def __post_init__(self) -> None:
-        if self.norm not in _GEOMETRIES:
-            raise ValueError(f"unknown norm {self.norm!r}; use one of {sorted(_GEOMETRIES)}")
+        if self.norm not in GEOMETRIES:
+            raise ValueError(f"unknown norm {self.norm!r}; use one of {sorted(GEOMETRIES)}")
         if not (math.isfinite(self.epsilon) and self.epsilon >= 0):
             raise ValueError(f"epsilon must be finite and not negative, got {self.epsilon}")
         if self.norm == "linf" and self.epsilon > 1:
@@ -45,54 +60,6 @@ class ThreatModel:
     def to_json(self) -> dict[str, str | float]:
         """The threat model as a report states it."""
         return asdict(self)
-
-
-def _per_example(values: Tensor, like: Tensor) -> Tensor:
-    return values.view(-1, *[1] * (like.dim() - 1))  # (N,) -> (N, 1, 1, 1)
-
-
-def _l2(values: Tensor) -> Tensor:
-    return _per_example(values.flatten(1).norm(dim=1), values)
-
-
-def _linf_noise(images: Tensor, radius: float, generator: Generator) -> Tensor:
-    uniform = torch.rand(images.shape, generator=generator, device=images.device)
-    return (2 * uniform - 1) * radius
-
-
-def _linf_project(perturbation: Tensor, radius: float) -> Tensor:
-    return perturbation.clamp(-radius, radius)
-
-
-def _l2_noise(images: Tensor, radius: float, generator: Generator) -> Tensor:
-    normal = torch.randn(images.shape, generator=generator, device=images.device)
-    uniform = torch.rand(len(images), generator=generator, device=images.device)
-    # Uniform in the ball: a uniform direction, and a radius whose d-th power is uniform.
-    radii = radius * uniform ** (1 / max(1, images[0].numel()))
-    return _l2_direction(normal) * _per_example(radii, images)
-
-
-def _l2_direction(gradient: Tensor) -> Tensor:
-    return gradient / _l2(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
-
-
-def _l2_project(perturbation: Tensor, radius: float) -> Tensor:
-    length = _l2(perturbation).clamp_min(torch.finfo(perturbation.dtype).tiny)
-    return perturbation * (radius / length).clamp_max(1)
-
-
-class _Geometry(NamedTuple):
-    """What a norm decides: noise in its ball, steepest ascent, projection onto its ball."""
-
-    noise: Callable[[Tensor, float, Generator], Tensor]
-    direction: Callable[[Tensor], Tensor]
-    project: Callable[[Tensor, float], Tensor]
-
-
-_GEOMETRIES: dict[str, _Geometry] = {
-    "linf": _Geometry(_linf_noise, torch.sign, _linf_project),
-    "l2": _Geometry(_l2_noise, _l2_direction, _l2_project),
-}
 
 
 @contextmanager
@@ -139,7 +106,7 @@ def input_gradient(
 
 def uniform_start(images: Tensor, *, norm: Norm, radius: float, generator: Generator) -> Tensor:
     """A uniform draw from the ball of `radius` around each image, clipped to [0, 1]."""
-    return (images + _GEOMETRIES[norm].noise(images, radius, generator)).clamp(0, 1)
+    return (images + GEOMETRIES[norm].noise(images, radius, generator)).clamp(0, 1)
 
 
 def ascend(
@@ -152,7 +119,7 @@ def ascend(
     step_size: float,
 ) -> Tensor:
     """One step of steepest ascent, projected onto the ball around `images` and onto [0, 1]."""
-    geometry = _GEOMETRIES[norm]
+    geometry = GEOMETRIES[norm]
     moved = perturbed + step_size * geometry.direction(gradient)
     # Clipping to the box moves no coordinate away from the image, so it never leaves the ball.
     return (images + geometry.project(moved - images, radius)).clamp(0, 1)
@@ -295,6 +262,6 @@ def _strongest(model: nn.Module, candidates: Iterator[Tensor], labels: Tensor) -
         for candidate in candidates:
             candidate_margin = margin(model(candidate), labels)
             stronger = candidate_margin > best_margin
-            best = torch.where(_per_example(stronger, best), candidate, best)
+            best = torch.where(per_example(stronger, best), candidate, best)
             best_margin = torch.maximum(best_margin, candidate_margin)
     return best

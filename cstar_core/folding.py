@@ -50,10 +50,12 @@ class FoldedCopy(nn.Module):
     def refresh(self) -> None:
         """Take over the current weights and statistics of the source."""
         source = self._source[0]
-        live = dict(source.named_parameters()) | dict(source.named_buffers())
+        live = dict(source.named_parameters(remove_duplicate=False)) | dict(
+            source.named_buffers(remove_duplicate=False)
+        )
         folded = {f"{name}.{leaf}" for name in self._folded for leaf in ("weight", "bias")}
         for name, tensor in (*self.network.named_parameters(), *self.network.named_buffers()):
-            if name not in folded:
+            if name in live and name not in folded:  # constants of the graph have no live tensor
                 tensor.copy_(live[name])
         for convolution, norm in self._folded.items():
             self._fold(convolution, source.get_submodule(convolution), source.get_submodule(norm))

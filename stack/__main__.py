@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def _say_ready(stack: Stack) -> None:
-    print(f"ready: {stack.url}/docs", flush=True)
+    print(f"ready: {stack.url}   (what it can do: {stack.url}/openapi.json)", flush=True)
     print(f"key and address for scripts: {stack.data_dir / STACK_FILE}", flush=True)
     print(f"logs: {stack.logs}   (Ctrl-C stops everything)", flush=True)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 RESTART_DELAY_S = 1.0
+SECRETS = {"CSTAR_SECRET_KEY"}
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Child:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
-                env={**os.environ, **self.environment},
+                env={**_without_secrets(), **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -69,6 +70,11 @@ class Child:
         """Return the end of the log."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
+
+
+def _without_secrets() -> dict[str, str]:
+    """Return this process's environment; what is secret is handed to those who need it only."""
+    return {name: value for name, value in os.environ.items() if name not in SECRETS}
 
 
 def _die_with_parent() -> None:

@@ -20,7 +20,7 @@ from store.migrate import upgrade
 from store.settings import Settings
 
 READY_WITHIN_S = 60.0
-STOP_GRACE_S = 15.0
+STOP_MARGIN_S = 5.0
 
 
 class StackFailed(Exception):
@@ -61,7 +61,8 @@ class Stack:
         broker_url, broker = embedded_broker(self.settings, self.logs)
         if broker is not None:
             self._add(broker)
-        secret = secret_key(self.data_dir)
+        configured = self.settings.secret_key
+        secret = configured.get_secret_value() if configured else secret_key(self.data_dir)
         database = Database(self.settings.resolved_database_url)
         upgrade(database)
         self.api_key = first_key(database, self.data_dir, secret)
@@ -79,9 +80,10 @@ class Stack:
     def stop(self) -> None:
         """Stop everything: workers first, so that they can give their jobs back."""
         order = ["jobs", "io", "scheduler", "api", "broker"]
+        grace_s = self.settings.cancel_grace_s + STOP_MARGIN_S
         for name in order:
             if name in self.children:
-                self.children[name].stop(grace_s=STOP_GRACE_S)
+                self.children[name].stop(grace_s=grace_s)
         self._listener.close()
         broker = self.children.get("broker")
         if broker is not None:

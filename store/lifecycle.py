@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, select, update
+from sqlalchemy import ColumnElement, CursorResult, delete, select, update
 from sqlalchemy.orm import Session
 
 from store.database import database_now
 from store.states import FINAL, LEASED, JobState, sources
-from store.tables import Job, JobAttempt, JobEvent, OutboxMessage
+from store.tables import Checkpoint, Job, JobAttempt, JobEvent, OutboxMessage
 
 
 class LeaseLost(Exception):
@@ -53,6 +53,8 @@ def transition(
     add_event(session, job, f"job.{target}", event or {})
     if target is JobState.QUEUED:
         dispatch(session, job)
+    if target in FINAL:  # nothing resumes from here
+        session.execute(delete(Checkpoint).where(Checkpoint.job_id == job_id))
     return job
 
 

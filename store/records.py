@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from store.blobs import StoredBlob, remember
@@ -79,8 +78,13 @@ def record_log(session: Session, lease: Lease, text: str) -> None:
     session.get_one(JobAttempt, (lease.job_id, lease.attempt)).log = kept
 
 
-def record_checkpoint(session: Session, lease: Lease, *, phase: str, blob: StoredBlob) -> None:
-    """Make a stored blob the place where the job resumes."""
+def record_checkpoint(
+    session: Session, lease: Lease, *, phase: str, blob: StoredBlob, finished: bool = False
+) -> None:
+    """Make a stored blob the place where the job resumes; `finished`: after `phase`, not in it.
+
+    A finished phase is told in this transaction, so that it is told once: no attempt repeats it.
+    """
     job = hold(session, lease.job_id, lease.token)
     remember(session, blob)
     session.merge(
@@ -93,12 +97,17 @@ def record_checkpoint(session: Session, lease: Lease, *, phase: str, blob: Store
         )
     )
     add_event(session, job, "checkpoint.saved", {"phase": phase, "bytes": blob.bytes})
+    if finished:
+        add_event(session, job, "phase.finished", {"phase": phase})
 
 
 def finish(
     session: Session, lease: Lease, *, result: Mapping[str, Any], files: Sequence[ArtifactFile]
 ) -> Job:
     """End a job with its result and artifacts, in one transaction; raises LeaseLost."""
+    working = hold(session, lease.job_id, lease.token)
+    if working.phase is not None:
+        add_event(session, working, "phase.finished", {"phase": working.phase})
     job = transition(
         session,
         lease.job_id,
@@ -116,7 +125,6 @@ def finish(
         remember(session, file.blob)
     for file in files:
         session.add(_artifact(session, job, file))
-    session.execute(delete(Checkpoint).where(Checkpoint.job_id == job.id))
     return job
 
 

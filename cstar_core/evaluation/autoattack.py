@@ -6,9 +6,11 @@ own order of work, so that progress, a resume and the count per attack come for 
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +42,8 @@ from cstar_core.training.randomness import derive_seed
 Heartbeat = Callable[[], None]
 
 # Iterations that are timed for an estimate: enough to drown the fixed cost, a small part of all.
-_TIMED_ITERATIONS, _TIMED_QUERIES = 4, 50
+# The quickest of a few timings counts: on a shared machine a single one may stall.
+_TIMED_ITERATIONS, _TIMED_QUERIES, _TIMINGS = 4, 50, 3
 # Slack for float32 rounding of a perturbation that the library clipped to the ball.
 _BALL_SLACK = 1e-5
 
@@ -91,40 +94,35 @@ def autoattack_correct(
     """
     if threat.epsilon <= 0:
         raise ValueError("AutoAttack needs an epsilon above 0; use clean_correct for epsilon 0")
-    target = _Watched(attack_target(model), heartbeat)
+    attacked = _Attacked(
+        model=model,
+        target=_Watched(attack_target(model), heartbeat),
+        threat=threat,
+        suite=suite_for(_class_count(model, images)),
+        seed=seed,
+    )
     slices = list(batch_slices(len(images), batch_size))
-    suite = suite_for(_class_count(model, images))
-    ledger = Ledger(len(slices) * len(suite.attacks), completed=completed, on_batch=on_batch)
+    attacks = attacked.suite.attacks
+    ledger = Ledger(len(slices) * len(attacks), completed=completed, on_batch=on_batch)
     clean = clean_correct(model, images, labels, batch_size=batch_size)
-    robust = clean & clean_correct(target, images, labels, batch_size=batch_size)
-    broken_by = dict.fromkeys(suite.attacks, 0)
-    flags: set[str] = set()
-    with attack_mode(model), attack_mode(target), library_contained(images.device):
-        for index, where in enumerate(slices):
-            batch = _Batch(
-                model=model,
-                target=target,
-                images=unit_interval(images[where]),
-                labels=labels[where],
-                threat=threat,
-                suite=suite,
-                seed=derive_seed(seed, "autoattack", index) % 2**31,
+    robust = clean & clean_correct(attacked.target, images, labels, batch_size=batch_size)
+    broken_by, flags = dict.fromkeys(attacks, 0), set[str]()
+    with attacked.contained(images.device):
+        for (index, where), attack in itertools.product(enumerate(slices), attacks):
+            before = robust[where].clone()
+            run = functools.partial(
+                attacked.survivors, index, attack, images[where], labels[where], before
             )
-            for attack in suite.attacks:
-                before = robust[where].clone()
-                record = ledger.recall_or(
-                    f"{index}/{attack}", functools.partial(batch.survivors, attack, before)
-                )
-                after = torch.tensor(record["correct"], device=robust.device)
-                broken_by[attack] += int((before & ~after).sum())
-                robust[where] = after
-                flags |= set(record["flags"])
+            record = ledger.recall_or(f"{index}/{attack}", run)
+            robust[where] = torch.tensor(record["correct"], device=robust.device)
+            broken_by[attack] += int((before & ~robust[where]).sum())
+            flags |= set(record["flags"])
     return AutoAttackResult(
         robust=robust,
         clean=clean,
         broken_by=broken_by,
         flags=tuple(sorted(flags)),
-        settings=suite_settings(suite, threat, seed=seed, batch_size=batch_size),
+        settings=suite_settings(attacked.suite, threat, seed=seed, batch_size=batch_size),
     )
 
 
@@ -167,10 +165,15 @@ def _extrapolate(library: Any, attack: str, images: Tensor, labels: Tensor) -> f
     short = _TIMED_QUERIES if attack == "square" else _TIMED_ITERATIONS
     setattr(part, field, short)
     part.n_restarts = part.n_target_classes = 1
+    seconds = min(_timed(part, images, labels) for _ in range(_TIMINGS))
+    # Each attack also looks once at where it starts.
+    return float(seconds * repeats * (whole + 1) / (short + 1))
+
+
+def _timed(part: Any, images: Tensor, labels: Tensor) -> float:
     started = time.perf_counter()
     part.perturb(images, labels)
-    # Each attack also looks once at where it starts.
-    return float((time.perf_counter() - started) * repeats * (whole + 1) / (short + 1))
+    return time.perf_counter() - started
 
 
 class _Watched(nn.Module):
@@ -189,28 +192,34 @@ class _Watched(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """One batch under attack; every attack starts from the clean images and from one seed."""
+class _Attacked:
+    """A model under attack; every attack on a batch starts from the clean images and one seed."""
 
     model: nn.Module
     target: nn.Module
-    images: Tensor
-    labels: Tensor
     threat: ThreatModel
     suite: Suite
     seed: int
 
-    def survivors(self, attack: str, robust: Tensor) -> Record:
-        """Which examples are still robust after `attack`, given those before it."""
+    @contextlib.contextmanager
+    def contained(self, device: torch.device) -> Iterator[None]:
+        """Give back model and interpreter as they were, whatever the library does to them."""
+        with attack_mode(self.model), attack_mode(self.target), library_contained(device):
+            yield
+
+    def survivors(
+        self, index: int, attack: str, images: Tensor, labels: Tensor, robust: Tensor
+    ) -> Record:
+        """Which examples of batch `index` are robust after `attack`, given those before it."""
         flags: set[str] = set()
         survives = robust.clone()
         if robust.any():
-            images, labels = self.images[robust], self.labels[robust]
+            images, labels = unit_interval(images[robust]), labels[robust]
             library = library_attack(
                 self.target,
                 self.suite,
                 self.threat,
-                seed=self.seed,
+                seed=derive_seed(self.seed, "autoattack", index) % 2**31,
                 device=images.device,
                 flags=flags,
             )
@@ -222,7 +231,7 @@ class _Batch:
     def _is_adversarial(self, adversarial: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         order = float("inf") if self.threat.norm == "linf" else 2
         change = (adversarial - images).flatten(1)
-        distance = torch.linalg.vector_norm(change, ord=order, dim=1)
+        distance: Tensor = torch.linalg.vector_norm(change, ord=order, dim=1)
         within = distance <= self.threat.epsilon * (1 + _BALL_SLACK) + _BALL_SLACK
         valid = ((adversarial >= 0) & (adversarial <= 1)).flatten(1).all(1)
         by_model: Tensor = self.model(adversarial).argmax(1) != labels

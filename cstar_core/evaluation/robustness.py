@@ -29,7 +29,6 @@ from cstar_core.evaluation.batches import (
     batch_slices,
     unit_interval,
 )
-from cstar_core.folding import attack_target
 from cstar_core.training.randomness import generator
 
 
@@ -108,11 +107,11 @@ def pgd_correct(
     """Whether each image stays correct under PGD, (N,) bool: the worst case over all iterates.
 
     An image is attacked no further once it is misclassified, clean or perturbed; as the start of
-    every image is drawn beforehand, that changes no verdict. The attack runs on a copy with batch
-    norms folded, equal up to rounding. Batches in `completed` are not run again; `on_batch` hears
-    of each new one.
+    every image is drawn beforehand, that changes no verdict. Every verdict is that of `model`
+    itself, so that it replays to the example; give `folding.attack_target(model)` where speed
+    counts more. Batches in `completed` are not run again; `on_batch` hears of each new one.
     """
-    attack = _Attack(model, attack_target(model), threat, settings or PgdSettings(), seed)
+    attack = _Attack(model, threat, settings or PgdSettings(), seed)
     slices = list(batch_slices(len(images), batch_size))
     ledger = Ledger(len(slices), completed=completed, on_batch=on_batch)
     verdicts: list[bool] = []
@@ -124,10 +123,9 @@ def pgd_correct(
 
 @dataclass(frozen=True)
 class _Attack:
-    """PGD with early drop on one batch after another; `target` is `model` in a faster form."""
+    """PGD with early drop on one batch after another."""
 
     model: nn.Module
-    target: nn.Module
     threat: ThreatModel
     settings: PgdSettings
     seed: int
@@ -136,7 +134,7 @@ class _Attack:
         """Which examples of batch `index` survive every restart."""
         images = unit_interval(images)
         survives = clean_correct(self.model, images, labels, batch_size=len(images))
-        with attack_mode(self.target):
+        with attack_mode(self.model):
             for restart in range(self.settings.restarts):
                 source = generator(self.seed, "pgd", index, restart, device=images.device)
                 self._drop_broken(survives, images, labels, source)
@@ -167,8 +165,8 @@ class _Attack:
                 step_size=self.settings.relative_step * epsilon,
             )
         survives[active] = clean_correct(
-            self.target, perturbed, labels[active], batch_size=len(images)
+            self.model, perturbed, labels[active], batch_size=len(images)
         )
 
     def _gradient(self, perturbed: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return input_gradient(self.target, perturbed, labels, loss=self.settings.loss)
+        return input_gradient(self.model, perturbed, labels, loss=self.settings.loss)

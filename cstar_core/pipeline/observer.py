@@ -31,8 +31,8 @@ class Observer(Protocol):
         """Say whether it is time to save within a phase."""
         ...
 
-    def save(self, phase: str, state: State) -> None:
-        """Keep the state so that a later run can start from it."""
+    def save(self, phase: str, state: State, *, finished: bool = False) -> None:
+        """Keep the state so that a later run can start from it; `finished`: `phase` is over."""
         ...
 
     def stop_requested(self) -> bool:

@@ -79,7 +79,7 @@ PROFILES = {
             name="quick",
             note="minutes on a CPU, for trials and tests; its accuracy is not a result",
             dense=replace(_QUICK, epochs=2, learning_rate=0.05),
-            admm=replace(_QUICK, epochs=8),
+            admm=replace(_QUICK, epochs=8, learning_rate=0.05),
             finetune=replace(_QUICK, epochs=8, weight_decay=1e-4),
             admm_rho=AdmmConfig(epochs=8),
             held_out=256,

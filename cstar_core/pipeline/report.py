@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from cstar_core.pipeline.environment import environment
 from cstar_core.pipeline.state import State
 from cstar_core.pipeline.workbench import Workbench
@@ -44,7 +46,7 @@ def report(workbench: Workbench, state: State) -> dict[str, Any]:
         "profile": task.profile.to_json(),
         "seed": task.seed,
         "split_sha256": workbench.data.sha256,
-        "environment": environment(0),
+        "environment": environment(torch.get_num_threads()),
     }
 
 
@@ -134,6 +136,9 @@ def _plain(figure: dict[str, Any]) -> dict[str, Any]:
 def _notes(workbench: Workbench, state: State) -> list[str]:
     task = workbench.task
     notes = list(state.findings["admm"]["notes"])
+    for when in ("before", "after"):
+        for flag in state.findings["evaluating"][when]["flags"]:
+            notes.append(f"robustness figures {when}: {flag['code']} ({flag['detail']})")
     if task.profile.name == "quick":
         notes.append(f"profile quick: {task.profile.note}")
     return notes

@@ -53,8 +53,7 @@ def run(workbench: Workbench, state: State, observer: Observer) -> None:
         phase.run(workbench, state, observer)
         state.finished.append(phase.name)
         if phase is not PHASES[-1]:  # after the last one there is nothing to resume
-            observer.save(phase.name, state)
-        observer.event("phase.finished", {"phase": phase.name})
+            observer.save(phase.name, state, finished=True)
         if observer.stop_requested() and phase is not PHASES[-1]:
             raise Interrupted(phase.name)
 

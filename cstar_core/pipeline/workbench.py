@@ -166,8 +166,11 @@ class Workbench:
 
     def calibration_batches(self) -> list[Tensor]:
         """Return training images in [0, 1] for re-estimating batch-norm statistics."""
-        images = self.training.images[: CALIBRATION_BATCHES * CALIBRATION_BATCH]
-        return [unit_interval(batch) for batch in torch.split(images, CALIBRATION_BATCH)]
+        source = generator(self.task.seed, "calibration")
+        order = torch.randperm(len(self.training), generator=source)  # data may come class by class
+        images = self.training.images[order[: CALIBRATION_BATCHES * CALIBRATION_BATCH]]
+        batches = [unit_interval(batch) for batch in torch.split(images, CALIBRATION_BATCH)]
+        return [batch for batch in batches if len(batch) > 1] or batches
 
     @cached_property
     def _training_split(self) -> Examples:

@@ -12,6 +12,7 @@ from cstar_core.ranks.candidates import candidates
 from cstar_core.ranks.energy import energy_plan
 from cstar_core.ranks.inventory import Budget, Inventory, Unit
 from cstar_core.ranks.plan import LayerPlan, Method, RankPlan
+from cstar_core.ranks.renewal import renew
 from cstar_core.ranks.scope import Scope, minimum, needed_scope
 from cstar_core.ranks.spectra import EnergyTable, spectra
 from cstar_core.ranks.uniform import uniform_plan
@@ -29,6 +30,7 @@ __all__ = [
     "energy_plan",
     "minimum",
     "needed_scope",
+    "renew",
     "spectra",
     "uniform_plan",
 ]

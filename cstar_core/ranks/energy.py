@@ -65,7 +65,13 @@ def energy_plan(
         strategy="energy",
         scope=scope,
         budgets=budgets,
-        settings={"weighting": label, "floor": floor, "aspect": aspect, "multiple": multiple},
+        settings={
+            "weighting": label,
+            "per": per or "",
+            "floor": floor,
+            "aspect": aspect,
+            "multiple": multiple,
+        },
     )
 
 

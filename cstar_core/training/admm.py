@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Projection = Callable[[Tensor], Tensor]
 Projections = Mapping[str, Projection]
@@ -68,7 +68,7 @@ class Admm:
 
     def __init__(
         self,
-        parameters: Mapping[str, nn.Parameter],
+        parameters: Mapping[str, Tensor],
         projections: Projections,
         *,
         rho: float,

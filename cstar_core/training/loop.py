@@ -5,6 +5,7 @@ Dense training, ADMM and fine-tuning are this one loop; ADMM joins it as a `Cons
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class AdversarialTrainer:
             raise ValueError("give a teacher exactly when `distillation` is set")
         self.model, self.images, self.labels = model, images, labels
         self.threat, self.config, self.seed, self.phase = threat, config, seed, phase
-        self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
+        self.teacher = None if teacher is None else _frozen(teacher)
         self.constraint, self.selection = constraint, selection
         self.average = None if config.ema is None else WeightAverage(model, config.ema)
         self.optimizer = _sgd(model, config)
@@ -261,6 +262,11 @@ class AdversarialTrainer:
             total_steps=self.config.epochs * self.steps_per_epoch,
             warmup_steps=round(self.config.warmup_epochs * self.steps_per_epoch),
         )
+
+
+def _frozen(teacher: nn.Module) -> nn.Module:
+    """A copy in eval mode without gradients, as fast as it can be made."""
+    return attack_target(copy.deepcopy(teacher).eval().requires_grad_(False))
 
 
 def _sgd(model: nn.Module, config: TrainingConfig) -> torch.optim.SGD:

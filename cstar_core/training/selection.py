@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cstar_core.attacks import ThreatModel
 from cstar_core.evaluation.robustness import PgdSettings, clean_correct, pgd_correct
+from cstar_core.folding import attack_target
 
 
 @dataclass(frozen=True, order=True)
@@ -54,7 +55,7 @@ class HeldOutSelection:
         """Clean and robust accuracy of `model` on the held-out images."""
         clean = clean_correct(model, self.images, self.labels, batch_size=self.batch_size)
         robust = pgd_correct(
-            model,
+            attack_target(model),
             self.images,
             self.labels,
             self.threat,
@@ -75,7 +76,7 @@ class HeldOutSelection:
         return {
             "held_out_robust_accuracy": current.robust,
             "held_out_clean_accuracy": current.clean,
-            "best_epoch": float(self.best_epoch),
+            "best_epoch": float(self.best_epoch + 1),  # counted from 1, as people do
         }
 
     @property

@@ -26,6 +26,7 @@ from store.settings import settings
 
 CHECKPOINT = Path(__file__).parent / "digits_resnet8.safetensors"
 EPSILON = 0.1
+SMALLER_BY_COUNTING = 4.0  # every tensor counts here, running statistics too
 REQUEST: dict[str, Any] = {
     "profile": "quick",
     "seed": 0,
@@ -44,12 +45,13 @@ def main() -> None:
     """Run the demo; the exit status is 0 only if every target holds and every check passes."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo_output"))
-    parser.add_argument("--data-dir", type=Path, default=Path(".cstar/demo"))
+    parser.add_argument("--data-dir", type=Path, help="default: a new folder under .cstar")
     arguments = parser.parse_args()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     began = time.monotonic()
     digits = load_digits()
-    configuration = settings().model_copy(update={"data_dir": arguments.data_dir})
+    data_dir = arguments.data_dir or Path(".cstar") / time.strftime("demo-%Y%m%d-%H%M%S")
+    configuration = settings().model_copy(update={"data_dir": data_dir})
     console.print("starting the stack: broker, migrations, API, workers, scheduler")
     with Stack(configuration) as stack, Client(stack.url, stack.api_key) as client:
         console.print(f"ready at {stack.url} after {time.monotonic() - began:.1f} s")
@@ -134,8 +136,10 @@ def check(folder: Path, digits: Digits, job: Mapping[str, Any], console: Console
         accuracy = found[name]["correct"] / found[name]["n"]
         good = good and accuracy == value
         console.print(f"downloaded file, fresh process: {name} {accuracy:.4f}, report {value:.4f}")
-    console.print(f"tensors in model.safetensors: {found['tensor_elements']:,} elements")
-    return bool(good)
+    ratio = job["result"]["before"]["parameters"] / found["tensor_elements"]
+    counted = f"{found['tensor_elements']:,} elements in the tensors of model.safetensors"
+    console.print(f"{counted}: {ratio:.2f}x fewer than the parameters uploaded")
+    return bool(good and ratio >= SMALLER_BY_COUNTING)
 
 
 if __name__ == "__main__":

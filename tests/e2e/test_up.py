@@ -19,10 +19,11 @@ def test_the_api_answers_as_soon_as_up_says_ready_and_everything_ends_on_sigterm
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
-        found = re.match(r"ready: (http://127\.0\.0\.1:\d+)/docs", line)
+        found = re.match(r"ready: (http://127\.0\.0\.1:\d+) .*(http://.*/openapi\.json)", line)
         assert found, line
         url = found.group(1)
         assert httpx.get(f"{url}/readyz", timeout=2.0).status_code == 200
+        assert httpx.get(found.group(2), timeout=2.0).json()["info"]
         key = json.loads((tmp_path / "stack.json").read_text())
         assert key["url"] == url
         headers = {"Authorization": f"Bearer {key['api_key']}"}

@@ -12,7 +12,7 @@ from cstar_core.pipeline.state import State
 from cstar_core.pipeline.training_phase import train
 from cstar_core.pipeline.workbench import Workbench
 from cstar_core.projection import project
-from cstar_core.ranks import EnergyTable, RankPlan, candidates, spectra
+from cstar_core.ranks import EnergyTable, RankPlan, renew, spectra
 from cstar_core.training.admm import Admm, Projections, initial_rho
 
 PHASE = "admm"
@@ -23,7 +23,7 @@ def run(workbench: Workbench, state: State, observer: Observer) -> None:
     """Run ADMM; leaves the dense weights near the low-rank set, the final ranks, and Z."""
     config = workbench.task.profile.admm
     model = workbench.dense_model(state.dense)
-    constraint = _constraint(workbench, state, model.network)
+    constraint = _constraint(workbench, state, model.network, observer)
     trainer = workbench.trainer(model, config, phase=PHASE, constraint=constraint)
     constraint.rho = initial_rho(
         learning_rate=config.learning_rate,
@@ -45,7 +45,7 @@ def run(workbench: Workbench, state: State, observer: Observer) -> None:
     observer.event("admm.finished", state.findings[PHASE])
 
 
-def _constraint(workbench: Workbench, state: State, network: nn.Module) -> Admm:
+def _constraint(workbench: Workbench, state: State, network: nn.Module, observer: Observer) -> Admm:
     plan = RankPlan.from_dict(state.plan)
     parameters = {
         layer.name: network.get_parameter(f"{layer.name}.weight") for layer in plan.factorised
@@ -55,28 +55,37 @@ def _constraint(workbench: Workbench, state: State, network: nn.Module) -> Admm:
         _projections(plan, parameters),
         rho=1.0,
         config=workbench.task.profile.admm_rho,
-        select=partial(_reselect, workbench, state, network),
+        select=partial(_reselect, workbench, state, network, observer),
     )
 
 
 def _reselect(
-    workbench: Workbench, state: State, network: nn.Module, lifted: Mapping[str, Tensor]
+    workbench: Workbench,
+    state: State,
+    network: nn.Module,
+    observer: Observer,
+    lifted: Mapping[str, Tensor],
 ) -> Projections:
-    """Choose all ranks anew by the strategy that won, from the spectra of V = W + U."""
+    """Choose all ranks anew by the strategy that won, from the spectra of V = W + U.
+
+    A layer that would now be factorised or left dense unlike before has no dual to go on with:
+    the ranks in force are kept then.
+    """
     current = RankPlan.from_dict(state.plan)
-    plans = candidates(
-        network,
-        workbench.layers,
-        workbench.budgets,
-        tables=_tables(workbench, network, lifted),
-        scope=current.scope,
-        multiple=workbench.task.profile.rank_multiple,
+    tables = _tables(workbench, network, lifted)
+    renewed = renew(current, network, workbench.layers, tables)
+    same_layers = {layer.name for layer in renewed.factorised} == set(lifted)
+    chosen = renewed if same_layers else current
+    state.plan = chosen.to_dict()
+    observer.event(
+        "ranks.reselected",
+        {
+            "ranks": {layer.name: list(layer.ranks or ()) for layer in chosen.factorised},
+            "changed": chosen.layers != current.layers,
+            "kept_because": "" if same_layers else "other layers would be factorised",
+        },
     )
-    renewed = next((plan for plan in plans if plan.name == current.name), current)
-    if {layer.name for layer in renewed.factorised} == set(lifted):
-        state.plan = renewed.to_dict()
-        return _projections(renewed, lifted)
-    return _projections(current, lifted)
+    return _projections(chosen, lifted)
 
 
 def _tables(

@@ -18,7 +18,9 @@ def run(workbench: Workbench, state: State, observer: Observer) -> None:
     task = workbench.task
     state.dense = dict(workbench.uploaded)
     score = workbench.selection().score(workbench.dense_model(state.dense))
-    mark = task.min_robust_accuracy or task.profile.robust_mark * score.clean
+    mark = task.min_robust_accuracy
+    if mark is None:
+        mark = task.profile.robust_mark * score.clean
     findings = {
         "held_out_clean_accuracy": score.clean,
         "held_out_robust_accuracy": score.robust,

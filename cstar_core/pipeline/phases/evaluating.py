@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cstar_core.evaluation.autoattack import autoattack_correct
 from cstar_core.evaluation.batches import BatchDone, Completed
+from cstar_core.evaluation.reliability import model_flags, square_flags
 from cstar_core.evaluation.robustness import PgdSettings, clean_correct, pgd_correct
 from cstar_core.evaluation.statistics import Accuracy, PairedComparison
 from cstar_core.export import load
@@ -44,20 +45,32 @@ def run(workbench: Workbench, state: State, observer: Observer) -> None:
             watch = _Watch(state, observer, start=done, share=SHARES[piece])
             evaluate = _EVALUATE[piece]
             completed = state.verdicts.setdefault(f"{when}/{piece}", {})
+            known = len(completed)
             verdict, described = evaluate(workbench, model, completed, watch)
             verdicts[when, piece] = verdict
             findings[when][piece] = described
-            observer.event(
-                "evaluation.finished",
-                {"model": when, "attack": described["name"], **Accuracy.of(verdict).to_json()},
-            )
+            if len(completed) > known:  # not merely recalled from a checkpoint
+                told = {"model": when, "attack": described["name"]}
+                observer.event("evaluation.finished", told | Accuracy.of(verdict).to_json())
             done += SHARES[piece]
+        findings[when]["flags"] = _flags(workbench, model, findings[when]["autoattack"])
     findings["paired"] = {
         piece: PairedComparison.of(verdicts["before", piece], verdicts["after", piece]).to_json()
         for piece in PIECES
     }
     findings["attacked"] = _replay_facts(workbench)
     state.findings[PHASE] = findings
+
+
+def _flags(
+    workbench: Workbench, model: nn.Module, autoattack: dict[str, Any]
+) -> list[dict[str, str]]:
+    """Return signs that the figures of this network cannot be trusted (evaluation.md, rule 7)."""
+    sample = workbench.attacked.take(torch.arange(min(BATCH, len(workbench.attacked))))
+    flags = model_flags(model, sample.images, sample.labels)
+    flags += square_flags(autoattack["broken_by"], autoattack["n"])
+    library = [{"code": code, "detail": "a warning of AutoAttack"} for code in autoattack["flags"]]
+    return [flag.to_json() for flag in flags] + library
 
 
 def _replay_facts(workbench: Workbench) -> dict[str, Any]:
@@ -78,10 +91,11 @@ class _Watch:
     def __init__(self, state: State, observer: Observer, *, start: float, share: float) -> None:
         self._state, self._observer = state, observer
         self._start, self._share = start, share
+        self._fraction = start
 
     def __call__(self, batch: BatchDone) -> None:
-        fraction = self._start + self._share * batch.done / batch.total
-        self._observer.progress(PHASE, min(1.0, fraction))
+        self._fraction = min(1.0, self._start + self._share * batch.done / batch.total)
+        self._observer.progress(PHASE, self._fraction)
         stop = self._observer.stop_requested()
         if stop or self._observer.save_due():
             self._observer.save(PHASE, self._state)
@@ -90,7 +104,7 @@ class _Watch:
 
     def heartbeat(self) -> None:
         """Say that a long attack is still at work; an attack that is stopped starts again."""
-        self._observer.progress(PHASE, self._start)
+        self._observer.progress(PHASE, self._fraction)
         if self._observer.stop_requested():
             self._observer.save(PHASE, self._state)
             raise Interrupted(PHASE)

@@ -17,4 +17,4 @@ def run(workbench: Workbench, state: State, observer: Observer) -> None:
     last = train(trainer, state, observer, phase=PHASE)
     trainer.load_best()
     state.factorised = dict(model.network.state_dict())
-    state.findings[PHASE] = {"last_epoch": last, "best_epoch": int(last["best_epoch"]) + 1}
+    state.findings[PHASE] = {"last_epoch": last, "best_epoch": int(last["best_epoch"])}

@@ -19,7 +19,8 @@ seeds = st.integers(0, 2**31)
 
 def length(perturbation: Tensor, norm: Norm) -> Tensor:
     order = float("inf") if norm == "linf" else 2
-    return torch.linalg.vector_norm(perturbation.flatten(1), ord=order, dim=1)
+    lengths: Tensor = torch.linalg.vector_norm(perturbation.flatten(1), ord=order, dim=1)
+    return lengths
 
 
 def in_unit_box(tensor: Tensor) -> bool:

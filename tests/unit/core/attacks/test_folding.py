@@ -70,6 +70,32 @@ def test_a_refreshed_copy_follows_weights_and_statistics() -> None:
     assert torch.allclose(copy(x), model.eval()(x), atol=1e-4)
 
 
+class Constants(nn.Module):
+    """A tied weight, a buffer outside the state dictionary and a constant of the graph."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.second.weight = self.first.weight
+        self.register_buffer("mean", torch.full((16,), 0.3), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.second(self.first(x.flatten(1) - self.mean))
+        return y * torch.tensor(2.0)
+
+
+def test_tied_weights_buffers_and_constants_are_followed_too() -> None:
+    model, x = Constants(), images(5)
+    copy = FoldedCopy(model)
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.mul_(1.5)
+    copy.refresh()
+    assert torch.allclose(copy(x), model(x), atol=1e-5)
+
+
 def test_a_copy_shares_nothing_with_its_source() -> None:
     model = trained(convolutional())
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -34,7 +34,8 @@ def robust_radius(model: nn.Sequential, images: Tensor, labels: Tensor, norm: No
     logits = model(images)
     margins = logits.gather(1, labels[:, None]) - logits
     radii = (margins / dual).scatter(1, labels[:, None], float("inf"))
-    return radii.amin(1).detach()
+    smallest: Tensor = radii.amin(1).detach()
+    return smallest
 
 
 def problem(
@@ -71,7 +72,7 @@ def convolutional(classes: int = 4, seed: int = 0) -> nn.Sequential:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=source) * 0.1)
-        model[1].weight.fill_(1.0)  # type: ignore[operator, union-attr]
+        model[1].weight.fill_(1.0)  # type: ignore[operator]
         typical = torch.rand(64, 1, SIDE, SIDE, generator=source)
         model[4].bias -= model.eval()(typical).mean(0)  # every class is predicted now and then
     return model

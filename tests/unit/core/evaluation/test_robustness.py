@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ def full_pgd(
     perturbed = uniform_start(
         images, norm=threat.norm, radius=threat.epsilon, generator=generator(0, "pgd", 0, 0)
     )
-    survives = model(images).argmax(1) == labels
+    survives: Tensor = model(images).argmax(1) == labels
     for _ in range(steps):
         logits, gradient = input_gradient(model, perturbed, labels)
         survives &= logits.argmax(1) == labels
@@ -51,7 +52,8 @@ def full_pgd(
             radius=threat.epsilon,
             step_size=2.5 / steps * threat.epsilon,
         )
-    return survives & (model(perturbed).argmax(1) == labels)
+    final: Tensor = model(perturbed).argmax(1) == labels
+    return survives & final
 
 
 @norms
@@ -143,6 +145,6 @@ def test_the_settings_name_themselves_and_resolve_the_default_step() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"restarts": 0}, {"step_size": 0.0}])
-def test_settings_that_attack_nothing_are_refused(wrong: dict[str, int]) -> None:
+def test_settings_that_attack_nothing_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="step"):
         PgdSettings(**wrong)

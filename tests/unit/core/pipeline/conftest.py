@@ -29,7 +29,7 @@ class Memory:
         self.checkpoint = checkpoint
         self.stop_at = stop_at
         self.questions = 0
-        self.saved: list[str] = []
+        self.saved: list[tuple[str, bool]] = []
         self.progressed: list[tuple[str, float]] = []
         self.metrics: list[tuple[str, str, int]] = []
         self.events: list[tuple[str, Mapping[str, Any]]] = []
@@ -47,8 +47,8 @@ class Memory:
     def save_due(self) -> bool:
         return False
 
-    def save(self, phase: str, state: State) -> None:
-        self.saved.append(phase)
+    def save(self, phase: str, state: State, *, finished: bool = False) -> None:
+        self.saved.append((phase, finished))
         state.save(self.checkpoint)
 
     def stop_requested(self) -> bool:

@@ -13,7 +13,8 @@ from .problems import config, epoch_ends, network, trainer
 
 def rank_one(weight: Tensor) -> Tensor:
     u, s, v = torch.linalg.svd(weight.flatten(1), full_matrices=False)
-    return (s[0] * torch.outer(u[:, 0], v[0])).view_as(weight)
+    nearest: Tensor = (s[0] * torch.outer(u[:, 0], v[0])).view_as(weight)
+    return nearest
 
 
 def zero(weight: Tensor) -> Tensor:

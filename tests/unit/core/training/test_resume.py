@@ -20,7 +20,8 @@ EVENTS = 8  # two epochs of three steps and an end
 
 def rank_one(weight: Tensor) -> Tensor:
     u, s, v = torch.linalg.svd(weight.flatten(1), full_matrices=False)
-    return (s[0] * torch.outer(u[:, 0], v[0])).view_as(weight)
+    nearest: Tensor = (s[0] * torch.outer(u[:, 0], v[0])).view_as(weight)
+    return nearest
 
 
 def plain() -> AdversarialTrainer:
