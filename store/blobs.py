@@ -7,17 +7,19 @@ only then gets its row: a crash leaves garbage in staging, never a row without b
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import LocalStore, ObjectStore, S3Store
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
@@ -55,7 +57,12 @@ class StoredBlob:
 
 
 class BlobStore:
-    """Content-addressed bytes behind a URL (`file:///...` or `s3://bucket/prefix`)."""
+    """Content-addressed bytes behind a URL: `file:///...` or `s3://bucket/prefix`.
+
+    For S3 and what speaks its protocol, the `AWS_*` variables say where and as whom:
+    `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, and
+    `AWS_ALLOW_HTTP=true` where that is not HTTPS. Raises ValueError for another scheme.
+    """
 
     def __init__(self, url: str) -> None:
         self._store: ObjectStore = _open(url)
@@ -120,9 +127,18 @@ class Staging:
     def __enter__(self) -> Staging:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        if not self._committed:
-            self._discard()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._committed:
+            return
+        if not self._writer.closed():
+            self._writer.__exit__(kind, error, trace)  # an exception makes it abort the upload
+        with suppress(FileNotFoundError):
+            obstore.delete(self._store, self._path)
 
     def write(self, chunk: bytes) -> None:
         """Append bytes; raises TooLarge past the limit."""
@@ -145,12 +161,6 @@ class Staging:
         self._committed = True
         return StoredBlob(sha256=actual, bytes=self._bytes)
 
-    def _discard(self) -> None:
-        if not self._writer.closed():
-            self._writer.close()
-        with suppress(FileNotFoundError):
-            obstore.delete(self._store, self._path)
-
 
 def remember(session: Session, blob: StoredBlob) -> None:
     """Give stored bytes their row, or make the row they have young again (see store.garbage)."""
@@ -166,7 +176,12 @@ def remember(session: Session, blob: StoredBlob) -> None:
 def _open(url: str) -> ObjectStore:
     if url.startswith("file://"):
         return LocalStore(Path(url2pathname(urlsplit(url).path)), mkdir=True)
-    return from_url(url)
+    if url.startswith("s3://"):
+        # S3 has no rename: a copy that fails when the name is taken is a multipart upload whose
+        # completion is conditional. Stores that do it by a header instead are told so here.
+        move = os.environ.get("AWS_COPY_IF_NOT_EXISTS", "multipart")
+        return S3Store.from_url(url, copy_if_not_exists=move)
+    raise ValueError(f"CSTAR_BLOB_URL takes file:// or s3:// URLs, not {url!r}")
 
 
 def _name(sha256: str) -> str:

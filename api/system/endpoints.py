@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from api.dependencies import ServicesDep
 from api.problems import problem_responses
+from store.tables import Worker
 
 router = APIRouter(tags=["system"])
 VERSION = version("cstar-service")
@@ -23,10 +24,15 @@ class Health(BaseModel):
 
 
 class Version(BaseModel):
-    """The version of the service, and of the interface."""
+    """The version of the service and of the interface, and how uploads are confined.
+
+    `sandbox` is that of the worker heard of last: `bubblewrap`, or `rlimits` where that cannot
+    run; None before any worker has been heard of.
+    """
 
     version: str
     api: Literal["v1"] = "v1"
+    sandbox: str | None
 
 
 @router.get("/healthz", operation_id="get_health")
@@ -44,6 +50,9 @@ def get_readiness(services: ServicesDep) -> Health:
 
 
 @router.get("/version", operation_id="get_version")
-def get_version() -> Version:
+def get_version(services: ServicesDep) -> Version:
     """Return the version of the service."""
-    return Version(version=VERSION)
+    newest = select(Worker.facts).order_by(Worker.last_seen_at.desc(), Worker.id).limit(1)
+    with services.database.reading() as session:
+        facts = session.scalar(newest) or {}
+    return Version(version=VERSION, sandbox=facts.get("sandbox"))

@@ -31,7 +31,11 @@ print(*sorted({"torch", "celery", "kombu", "numpy", "onnx", "cstar_core"} & set(
 def test_the_service_is_healthy_ready_and_has_a_version(anonymous: Any) -> None:
     assert anonymous.get("/healthz").json() == {"status": "ok"}
     assert anonymous.get("/readyz").json() == {"status": "ok"}
-    assert anonymous.get("/version").json() == {"version": version("cstar-service"), "api": "v1"}
+    assert anonymous.get("/version").json() == {
+        "version": version("cstar-service"),
+        "api": "v1",
+        "sandbox": None,
+    }
 
 
 def test_the_description_is_served(anonymous: Any) -> None:

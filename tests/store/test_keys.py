@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 
+import pytest
 from sqlalchemy import select, update
 
+from store import keys
 from store.database import Database, database_now
 from store.keys import create_key, tenant_of
-from store.tables import ApiKey
+from store.settings import settings
+from store.tables import ApiKey, Tenant
 from tests.support.databases import contents
-from tests.support.rows import add_tenant
+from tests.support.rows import add_tenant, count
 
 SECRET = "secret of the server"
 
@@ -72,3 +79,68 @@ def test_what_is_kept_depends_on_the_secret(database: Database) -> None:
     with database.reading() as session:
         [digest] = session.scalars(select(ApiKey.digest))
     assert re.fullmatch(r"[0-9a-f]{64}", digest)
+
+
+def environment(database: Database) -> dict[str, str]:
+    url = database.engine.url.render_as_string(hide_password=False)
+    return {"CSTAR_DATABASE_URL": url, "CSTAR_SECRET_KEY": SECRET}
+
+
+@pytest.fixture
+def create(
+    database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[[str], str]]:
+    """`python -m store.keys create --tenant NAME` in this process; returns what it prints."""
+    for name, value in environment(database).items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+
+    def run(tenant: str) -> str:
+        keys.main(["create", "--tenant", tenant])
+        return capsys.readouterr().out.rstrip("\n")
+
+    yield run
+    settings.cache_clear()
+
+
+def test_the_command_makes_a_key_that_opens_the_door_of_its_tenant(
+    database: Database, create: Callable[[str], str]
+) -> None:
+    tenant_id = owner(database, create("vision"))
+    with database.reading() as session:
+        assert session.get_one(Tenant, tenant_id).name == "vision"
+
+
+def test_the_command_gives_a_tenant_that_is_there_another_key(
+    database: Database, create: Callable[[str], str]
+) -> None:
+    first, second = create("vision"), create("vision")
+    assert first != second
+    assert owner(database, first) == owner(database, second)
+    assert count(database, Tenant) == 1
+
+
+def test_the_command_tells_tenants_apart(database: Database, create: Callable[[str], str]) -> None:
+    assert owner(database, create("vision")) != owner(database, create("speech"))
+
+
+def test_the_command_without_the_secret_says_what_is_missing(
+    database: Database, create: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CSTAR_SECRET_KEY")
+    with pytest.raises(SystemExit, match="CSTAR_SECRET_KEY is not set"):
+        create("vision")
+    assert count(database, Tenant) == 0
+
+
+def test_the_key_is_all_that_the_command_prints(sqlite_database: Database) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "store.keys", "create", "--tenant", "vision"],
+        env=os.environ | environment(sqlite_database),
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert owner(sqlite_database, ended.stdout.removesuffix("\n")) is not None
+    assert "vision" in ended.stderr
