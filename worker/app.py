@@ -14,6 +14,7 @@ from celery.signals import worker_init, worker_process_init, worker_ready, worke
 from store.database import Database
 from store.settings import settings
 from worker.broker import broker_url, celery_configuration
+from worker.executors import SandboxUnavailable, sandbox_name
 from worker.identity import register
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,14 @@ def draining() -> bool:
 @worker_init.connect
 def _configure_logging(**_: Any) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+
+
+@worker_init.connect
+def _refuse_without_sandbox(**_: Any) -> None:
+    try:
+        sandbox_name()
+    except SandboxUnavailable as error:
+        raise SystemExit(str(error)) from None
 
 
 @worker_ready.connect

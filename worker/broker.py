@@ -28,6 +28,13 @@ REDIS: dict[str, Any] = {
     "broker_transport_options": {"socket_connect_timeout": 2, "socket_keepalive": True},
 }
 RABBITMQ: dict[str, Any] = {"task_acks_late": True}
+BY_SCHEME = {
+    "redis": REDIS,
+    "rediss": REDIS,
+    "amqp": RABBITMQ,
+    "amqps": RABBITMQ,
+    "pyamqp": RABBITMQ,
+}
 
 
 def broker_url(settings: Settings) -> str:
@@ -40,18 +47,12 @@ def broker_url(settings: Settings) -> str:
 def celery_configuration(url: str, settings: Settings) -> dict[str, Any]:
     """Return the settings for the broker behind `url`."""
     scheme = url.split(":", 1)[0].split("+", 1)[0]
-    by_scheme = {
-        "redis": REDIS,
-        "rediss": REDIS,
-        "amqp": RABBITMQ,
-        "amqps": RABBITMQ,
-        "pyamqp": RABBITMQ,
-        "filesystem": _filesystem(settings),
-    }
-    if scheme not in by_scheme:
-        known = ", ".join(sorted(by_scheme))
+    if scheme == "filesystem":
+        return {**COMMON, **_filesystem(settings), "broker_url": url}
+    if scheme not in BY_SCHEME:
+        known = ", ".join(sorted([*BY_SCHEME, "filesystem"]))
         raise SystemExit(f"broker {scheme!r} is not supported; CSTAR_BROKER_URL takes: {known}")
-    return {**COMMON, **by_scheme[scheme], "broker_url": url}
+    return {**COMMON, **BY_SCHEME[scheme], "broker_url": url}
 
 
 def _filesystem(settings: Settings) -> dict[str, Any]:

@@ -19,7 +19,10 @@ class ProtocolError(Exception):
 
 
 class Channel:
-    """Reads messages from a non-blocking pipe; `closed` once the runner has hung up."""
+    """Reads messages from a non-blocking pipe.
+
+    `closed` once the runner has hung up; `quiet` while there is nothing to be read.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -30,10 +33,12 @@ class Channel:
         self._selector.register(descriptor, selectors.EVENT_READ)
         os.set_blocking(descriptor, False)
         self.closed = False
+        self.quiet = False
 
     def read(self, timeout_s: float) -> list[AnyMessage]:
         """Return what arrives within `timeout_s` (perhaps nothing); raises ProtocolError."""
-        if not self._selector.select(timeout_s):
+        self.quiet = not self._selector.select(timeout_s)
+        if self.quiet:
             return []
         chunk = os.read(self._descriptor, READ_BYTES)
         self.closed = not chunk

@@ -6,6 +6,7 @@ The runner gets its own process group, no credentials in its environment, and on
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -26,10 +27,14 @@ class SandboxUnavailable(Exception):
 
 def start_runner(folder: Path, log: Path) -> subprocess.Popen[bytes]:
     """Start `python -m worker.runner` in `folder`; its messages come over the returned stdout."""
-    command = [sys.executable, "-m", "worker.runner", str(folder)]
+    return start_confined([sys.executable, "-m", "worker.runner", str(folder)], folder, log)
+
+
+def start_confined(command: list[str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start a command that may write `folder` only; its standard error goes to `log`."""
     environment = _environment(folder)
     if sandbox_name() == "bubblewrap":
-        command = _bubblewrap(folder) + command
+        command = [*_bubblewrap(folder), *command]
     else:
         environment["CSTAR_SUPERVISOR_PID"] = str(os.getpid())
     with log.open("ab") as errors:
@@ -44,10 +49,26 @@ def start_runner(folder: Path, log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Signal a runner and everything it started."""
-    if process.poll() is None:
-        os.killpg(process.pid, number)
+def has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Say whether a runner has ended, without reaping it (see `end`)."""
+    options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    return os.waitid(os.P_PID, process.pid, options) is not None
+
+
+def ask_to_stop(process: subprocess.Popen[bytes]) -> None:
+    """Send SIGTERM to a runner and everything it started."""
+    os.killpg(process.pid, signal.SIGTERM)
+
+
+def end(process: subprocess.Popen[bytes], *, patience_s: float = 0.0) -> int:
+    """Kill a runner and everything it started; returns its status as `subprocess` gives it.
+
+    It has `patience_s` to end by itself. It is reaped last: its id names the group until then.
+    """
+    if process.returncode is None:
+        _await_exit(process.pid, patience_s)
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()
 
 
 @lru_cache
@@ -66,6 +87,16 @@ def sandbox_name() -> str:
     return "rlimits"
 
 
+def _await_exit(pid: int, patience_s: float) -> None:
+    descriptor = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        poll.poll(patience_s * 1000)
+    finally:
+        os.close(descriptor)
+
+
 def _bubblewrap_works() -> bool:
     if shutil.which("bwrap") is None:
         return False
@@ -77,11 +108,20 @@ def _bubblewrap(folder: Path) -> list[str]:
     readable = {sys.prefix, sys.base_prefix, str(Path(sys.executable).resolve().parent.parent)}
     readable |= {str(path) for path in _library_folders()}
     binds = [part for path in sorted(readable) for part in ("--ro-bind", path, path)]
-    return [*_namespaces(), *_system(), *binds, "--bind", str(folder), str(folder)]
+    own = ["--bind", str(folder), str(folder), "--remount-ro", "/"]
+    return [*_namespaces(), *_system(), *binds, *own]
 
 
 def _namespaces() -> list[str]:
-    return ["bwrap", "--unshare-all", "--die-with-parent", "--new-session"]
+    """Return how bubblewrap begins: SIGTERM is for the runner, bubblewrap would die of it."""
+    bubblewrap = shutil.which("bwrap") or "bwrap"  # the runner's own PATH need not have it
+    return [
+        "/usr/bin/env",
+        "--ignore-signal=TERM",
+        bubblewrap,
+        "--unshare-all",
+        "--die-with-parent",
+    ]
 
 
 def _system() -> list[str]:
@@ -107,5 +147,5 @@ def _environment(folder: Path) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",  # docs/decisions/0001: spinning threads on a busy machine
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        **{name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ},
+        "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", ""),  # none unless given
     }

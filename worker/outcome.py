@@ -17,7 +17,7 @@ from store.states import ErrorCode, JobKind
 from store.tables import Job
 from worker.attempt import Attempt
 from worker.protocol import OUTPUT_FOLDER, Failure, OutputFile, Result
-from worker.workspace import LOG_FILE, tail
+from worker.workspace import LOG_FILE, keep, tail
 
 LOG_LINES_IN_MESSAGE = 3
 
@@ -60,10 +60,9 @@ class Outcome:
     @classmethod
     def died(cls, status: int) -> Outcome:
         """Return the outcome of a runner that hung up without a word."""
-        if status < 0:
-            return cls.lost(
-                ErrorCode.WORKER_LOST, f"runner ended by {signal.Signals(-status).name}"
-            )
+        number = -status if status < 0 else status - 128  # bubblewrap passes signals on as 128 + n
+        if number in set(signal.Signals):
+            return cls.lost(ErrorCode.WORKER_LOST, f"runner ended by {signal.Signals(number).name}")
         return cls.lost(ErrorCode.WORKER_LOST, f"runner ended with status {status}")
 
 
@@ -91,7 +90,7 @@ def _store(blobs: BlobStore, outcome: Outcome, output: Path) -> list[records.Art
             kind=file.kind,
             filename=file.filename,
             media_type=file.media_type,
-            blob=blobs.put_file(output / file.filename),
+            blob=keep(blobs, output / file.filename),
         )
         for file in outcome.files
     ]

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+
+from store.contracts import Text
 
 MAX_LINE_BYTES = 1 << 20
+MAX_MESSAGE = 20_000
+MAX_STEP = 2**31 - 1  # PostgreSQL's integer
 
 SPEC_FILE = "spec.json"
 CHECKPOINT_FILE = "checkpoint.pt"
 OUTPUT_FOLDER = "output"
+
+
+def _storable(value: Any) -> Any:
+    """Refuse what PostgreSQL's JSON does not hold, however deep it lies."""
+    match value:
+        case float() if not math.isfinite(value):
+            raise ValueError("a number that is not finite")
+        case str() if "\0" in value:
+            raise ValueError("a text with a NUL")
+        case dict():
+            _storable([*value, *value.values()])
+        case list() | tuple():
+            for item in value:
+                _storable(item)
+    return value
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_storable)]
 
 
 class Spec(BaseModel):
@@ -28,14 +50,14 @@ class Spec(BaseModel):
 class Message(BaseModel):
     """Base of all messages; unknown fields mean that the two sides do not belong together."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Progress(Message):
     """Where the work is; `progress` in 0..1 over the whole job."""
 
     type: Literal["progress"] = "progress"
-    phase: str = Field(max_length=64)
+    phase: Text = Field(max_length=64)
     progress: float = Field(ge=0.0, le=1.0)
     eta_s: float | None = None
 
@@ -44,9 +66,9 @@ class Metric(Message):
     """One measured value."""
 
     type: Literal["metric"] = "metric"
-    phase: str = Field(max_length=64)
-    name: str = Field(max_length=200)
-    step: int
+    phase: Text = Field(max_length=64)
+    name: Text = Field(max_length=200)
+    step: int = Field(ge=0, le=MAX_STEP)
     value: float
 
 
@@ -54,15 +76,16 @@ class Event(Message):
     """Something worth telling the client."""
 
     type: Literal["event"] = "event"
-    name: str = Field(max_length=64)
-    data: dict[str, Any]
+    name: Text = Field(max_length=64)
+    data: JsonObject
 
 
 class CheckpointSaved(Message):
-    """A complete checkpoint lies under CHECKPOINT_FILE."""
+    """A complete checkpoint lies under CHECKPOINT_FILE; `finished`: `phase` is over with it."""
 
     type: Literal["checkpoint"] = "checkpoint"
-    phase: str = Field(max_length=64)
+    phase: Text = Field(max_length=64)
+    finished: bool = False
 
 
 class OutputFile(BaseModel):
@@ -70,23 +93,16 @@ class OutputFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: str = Field(max_length=32)
-    filename: str = Field(max_length=200)
-    media_type: str = Field(max_length=100)
-
-    @field_validator("filename")
-    @classmethod
-    def _plain_name(cls, value: str) -> str:
-        if Path(value).name != value or value in ("", ".", ".."):
-            raise ValueError("an output file has a plain name")
-        return value
+    kind: Text = Field(max_length=32)
+    filename: str = Field(max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    media_type: Text = Field(max_length=100)
 
 
 class Result(Message):
     """The work is done."""
 
     type: Literal["result"] = "result"
-    result: dict[str, Any]
+    result: JsonObject
     files: list[OutputFile] = []
 
 
@@ -95,7 +111,7 @@ class Failure(Message):
 
     type: Literal["failure"] = "failure"
     code: str
-    message: str = Field(max_length=20_000)
+    message: Text = Field(max_length=MAX_MESSAGE)
     retryable: bool = False
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from store import records
 from worker.attempt import Attempt
 from worker.protocol import CHECKPOINT_FILE, AnyMessage, CheckpointSaved, Event, Metric, Progress
+from worker.workspace import keep
 
 FLUSH_INTERVAL_S = 0.5
 
@@ -46,9 +47,8 @@ class Reporter:
         """Write what has been collected (`due_only`: unless that was done a moment ago)."""
         if due_only and time.monotonic() - self._flushed_at < FLUSH_INTERVAL_S:
             return
-        progress, self._progress = self._progress, None
-        metrics, self._metrics = self._metrics, []
         self._flushed_at = time.monotonic()
+        progress, metrics = self._progress, self._metrics
         if progress is None and not metrics:
             return
         with self._database.writing() as session:
@@ -62,6 +62,7 @@ class Reporter:
                 )
             if metrics:
                 records.record_metrics(session, self._lease, metrics)
+        self._progress, self._metrics = None, []
 
     def _take_progress(self, message: Progress) -> None:
         if self._progress is not None and self._progress.phase != message.phase:
@@ -69,6 +70,12 @@ class Reporter:
         self._progress = message
 
     def _save_checkpoint(self, message: CheckpointSaved) -> None:
-        blob = self._blobs.put_file(self._folder / CHECKPOINT_FILE)
+        blob = keep(self._blobs, self._folder / CHECKPOINT_FILE)
         with self._database.writing() as session:
-            records.record_checkpoint(session, self._lease, phase=message.phase, blob=blob)
+            records.record_checkpoint(
+                session,
+                self._lease,
+                phase=message.phase,
+                blob=blob,
+                finished=message.finished,
+            )

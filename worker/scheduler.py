@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 GARBAGE_INTERVAL_S = 600.0
 GARBAGE_GRACE_S = 3600.0
+PAUSE_S = 1.0  # after a pass that failed
 
 
 class Scheduler:
@@ -44,7 +45,7 @@ class Scheduler:
                 self.tick()
             except Exception:
                 logger.exception("scheduler pass failed; trying again")
-                stop.wait(1.0)
+                stop.wait(PAUSE_S)
 
     def tick(self) -> None:
         """Publish what is due; now and then reap, redispatch and collect garbage."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import signal
-import subprocess
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from obstore.exceptions import BaseError as ObjectStoreError
@@ -19,30 +19,38 @@ from store.states import ErrorCode, JobState
 from store.tables import Job
 from worker.attempt import Attempt
 from worker.channel import Channel, ProtocolError
-from worker.executors import signal_group, start_runner
+from worker.executors import ask_to_stop, end, has_ended, start_runner
 from worker.outcome import Outcome, conclude
-from worker.protocol import Failure, Result, Stopped
+from worker.protocol import AnyMessage, Failure, Result, Stopped
 from worker.reporter import Reporter
 from worker.workspace import LOG_FILE, workspace
 
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.2
+LAST_BREATH_S = 5.0  # between hanging up and ending
+STORAGE_ERRORS = (OSError, ObjectStoreError, DigestMismatch)
 
 
 def run_attempt(attempt: Attempt, *, draining: Callable[[], bool]) -> None:
     """Work on a claimed job until it ends, is given back, or is lost to somebody else."""
-    job_id = attempt.lease.job_id
     try:
         with workspace(attempt) as folder:
             outcome = _supervise(attempt, folder, draining)
             conclude(attempt, outcome, folder=folder)
     except LeaseLost:
-        logger.warning("%s: the lease was lost; nothing more is written", job_id)
-    except (OSError, ObjectStoreError, DigestMismatch) as error:
-        logger.exception("%s: storage failed", job_id)
-        outcome = Outcome.lost(ErrorCode.STORAGE_ERROR, f"storage failed: {error}")
-        conclude(attempt, outcome, folder=None)
+        logger.warning("%s: the lease was lost; nothing more is written", attempt.lease.job_id)
+    except Exception as error:
+        logger.exception("%s: attempt %d broke", attempt.lease.job_id, attempt.lease.attempt)
+        with suppress(LeaseLost):
+            conclude(attempt, _broken(error), folder=None)
+
+
+def _broken(error: Exception) -> Outcome:
+    """Return the outcome of an attempt that failed on our side of the pipe."""
+    stored = isinstance(error, STORAGE_ERRORS)
+    code, what = (ErrorCode.STORAGE_ERROR, "storage") if stored else (ErrorCode.INTERNAL, "worker")
+    return Outcome.lost(code, f"{what} failed ({type(error).__name__}); see the worker's log")
 
 
 def _supervise(attempt: Attempt, folder: Path, draining: Callable[[], bool]) -> Outcome:
@@ -61,53 +69,73 @@ class Supervision:
         self._lease = attempt.lease
         self._settings = settings = attempt.settings
         self._reporter = Reporter(attempt, folder)
+        now = time.monotonic()
+        self._deadline = self._runtime_deadline(now)  # before there is a process to lose
         self._process = start_runner(folder, folder / LOG_FILE)
         assert self._process.stdout is not None
         self._channel = Channel(self._process.stdout.fileno())
-        self._outcome: Outcome | None = None
-        now = time.monotonic()
+        self._hung_up = False
+        self._unreported: deque[AnyMessage] = deque()
+        self._verdict: Outcome | None = None
         self._heard_at = now
         self._lease_ends_at = now + settings.lease_s
         self._next_beat_at = now
         self._kill_at: float | None = None
-        self._deadline = self._runtime_deadline(now)
 
     def watch(self, draining: Callable[[], bool]) -> Outcome:
-        """Serve the runner until it hangs up; raises LeaseLost."""
-        while not self._channel.closed:
+        """Serve the runner until it ends or must be ended; raises LeaseLost."""
+        while self._verdict is None and (self._unreported or not self._hung_up):
             self._serve()
             self._beat_when_due()
-            self._enforce_limits()
-            if draining() and self._outcome is None:
-                self._stop(Outcome.released())
+            if draining():
+                self._stop()
+            self._verdict = self._verdict or self._overrun()
         self._reporter.flush()
-        return self._outcome or Outcome.died(self._wait())
+        return self._verdict or self._without_a_word()
 
     def kill(self) -> None:
         """End the runner and everything it started, and let go of its pipe."""
-        signal_group(self._process, signal.SIGKILL)
-        self._process.wait()
+        end(self._process)
         self._channel.close()
         assert self._process.stdout is not None
         self._process.stdout.close()
 
     def _serve(self) -> None:
+        """Listen for a moment and pass on what is heard; what cannot be written yet waits."""
+        if self._unreported:
+            time.sleep(TICK_S)
+        else:
+            self._listen()
         try:
-            messages = self._channel.read(TICK_S)
+            while self._unreported and self._verdict is None:
+                self._take(self._unreported[0])
+                self._unreported.popleft()
+            self._reporter.flush(due_only=True)
+        except OperationalError:
+            logger.exception("%s: the database is away", self._lease.job_id)
+
+    def _listen(self) -> None:
+        ended = has_ended(self._process)  # before the pipe is found empty, not after
+        try:
+            self._unreported.extend(self._channel.read(TICK_S))
         except ProtocolError as error:
-            self._outcome = Outcome.failed(ErrorCode.INTERNAL, f"runner protocol: {error}")
-            self.kill_group()
-            return
-        for message in messages:
+            self._verdict = Outcome.failed(ErrorCode.INTERNAL, f"runner protocol: {error}")
+        # a child that it left behind may keep the pipe open
+        self._hung_up = self._channel.closed or (ended and self._channel.quiet)
+        if self._unreported:
             self._heard_at = time.monotonic()
-            match message:
-                case Result() | Failure():
-                    self._outcome = Outcome.of(message)
-                case Stopped():
-                    self._outcome = self._outcome or Outcome.released()
-                case _:
-                    self._reporter.report(message)
-        self._reporter.flush(due_only=True)
+
+    def _take(self, message: AnyMessage) -> None:
+        match message:
+            case Result():
+                self._verdict = Outcome.of(message)
+            case Failure():  # one that is being stopped may fail of just that
+                stopping = self._kill_at is not None
+                self._verdict = Outcome.released() if stopping else Outcome.of(message)
+            case Stopped():
+                self._verdict = Outcome.released()
+            case _:
+                self._reporter.report(message)
 
     def _beat_when_due(self) -> None:
         now = time.monotonic()
@@ -125,37 +153,30 @@ class Supervision:
             return
         self._lease_ends_at = now + self._settings.lease_s
         if state in (JobState.PAUSING, JobState.CANCELLING):
-            self._stop(Outcome.released())
+            self._stop()
 
-    def _enforce_limits(self) -> None:
-        now = time.monotonic()
-        if self._kill_at is not None and now >= self._kill_at:
-            self.kill_group()
-        elif self._deadline is not None and now >= self._deadline:
-            self._outcome = Outcome.failed(ErrorCode.TIMEOUT, "max_runtime_s is used up")
-            self.kill_group()
-        elif now - self._heard_at > self._settings.stall_timeout_s:
-            text = f"no sign of progress for {self._settings.stall_timeout_s:.0f} s"
-            self._outcome = Outcome.lost(ErrorCode.STALLED, text)
-            self.kill_group()
-
-    def _stop(self, outcome: Outcome) -> None:
-        """Ask the runner to save what it has and end; it is killed if it does not."""
+    def _stop(self) -> None:
+        """Ask the runner to save and end, again at every call: one that starts up is deaf."""
         if self._kill_at is None:
             self._kill_at = time.monotonic() + self._settings.cancel_grace_s
-            self._outcome = self._outcome or outcome
-            signal_group(self._process, signal.SIGTERM)
+        ask_to_stop(self._process)
 
-    def kill_group(self) -> None:
-        """Kill the runner; the channel then closes by itself."""
-        signal_group(self._process, signal.SIGKILL)
+    def _overrun(self) -> Outcome | None:
+        """Return the outcome when the runner has had all the time it gets."""
+        now = time.monotonic()
+        if self._kill_at is not None and now >= self._kill_at:
+            return Outcome.released()
+        if self._deadline is not None and now >= self._deadline:
+            return Outcome.failed(ErrorCode.TIMEOUT, "max_runtime_s is used up")
+        if now - self._heard_at > self._settings.stall_timeout_s:
+            text = f"no sign of progress for {self._settings.stall_timeout_s:.0f} s"
+            return Outcome.lost(ErrorCode.STALLED, text)
+        return None
 
-    def _wait(self) -> int:
-        try:
-            return self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:  # it closed its pipe but lives on
-            self.kill_group()
-            return self._process.wait()
+    def _without_a_word(self) -> Outcome:
+        if self._kill_at is not None:
+            return Outcome.released()
+        return Outcome.died(end(self._process, patience_s=LAST_BREATH_S))
 
     def _runtime_deadline(self, now: float) -> float | None:
         with self._database.reading() as session:

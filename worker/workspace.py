@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sqlalchemy.orm import Session
 
+from store.blobs import BlobStore, StoredBlob
 from store.settings import Settings
 from store.states import JobKind
 from store.tables import Checkpoint, Dataset, File, Job, Model
@@ -45,13 +49,32 @@ def workspace(attempt: Attempt) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def keep(blobs: BlobStore, path: Path) -> StoredBlob:
+    """Store a file that a runner has left; raises OSError when it is not a plain file."""
+    with _open_plain(path) as file:  # by descriptor: the name may lead elsewhere by now
+        return blobs.put_file(Path(f"/proc/self/fd/{file.fileno()}"))
+
+
 def tail(path: Path, limit: int = 64 << 10) -> str:
     """Return at most the last `limit` bytes of a log as text."""
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - limit))
-        return file.read().decode(errors="replace").replace("\x00", "")
+    try:
+        file = _open_plain(path)
+    except OSError as error:
+        return f"(no log: {error.strerror})"
+    with file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
+        return file.read(limit).decode(errors="replace").replace("\x00", "")
+
+
+def _open_plain(path: Path) -> BinaryIO:
+    """Open a file that may have been made to lead out of its folder, or to block."""
+    if path.parent.is_symlink():
+        raise OSError(errno.ELOOP, "the folder is a link", str(path.parent))
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    return file
 
 
 def _inputs(session: Session, job: Job) -> dict[str, str]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 import traceback
 from pathlib import Path
 
 from cstar_core.errors import CstarError
-from worker.protocol import SPEC_FILE, Failure, Spec
+from worker.protocol import MAX_MESSAGE, SPEC_FILE, Failure, Spec
 from worker.runner.confinement import confine, die_with_supervisor
-from worker.runner.voice import Voice
+from worker.runner.voice import Voice, printable
 
 # Named, not imported: a validation does without the libraries of a compression.
 KINDS = {
@@ -33,21 +34,25 @@ def main() -> None:
         work(spec, folder, voice)
     except Exception as error:
         traceback.print_exc()
-        voice.say(_judge(error))
+        voice.say(judge(error))
 
 
-def _judge(error: Exception) -> Failure:
+def judge(error: Exception) -> Failure:
     """Tell the caller's faults from ours: only errors with a code of their own are the caller's."""
+    text = printable(str(error))[:MAX_MESSAGE]
     if isinstance(error, CstarError):
-        return Failure(code=error.code, message=str(error))
+        return Failure(code=type(error).code, message=text)  # the kind, not the finding
     if isinstance(error, MemoryError) or _is_allocation(error):
-        return Failure(code="out_of_memory", message=str(error) or "out of memory", retryable=True)
-    return Failure(code="internal", message=f"{type(error).__name__}: {error}", retryable=True)
+        return Failure(code="out_of_memory", message=text or "out of memory", retryable=True)
+    text = f"{type(error).__name__}: {text}"[:MAX_MESSAGE]
+    return Failure(code="internal", message=text, retryable=True)
 
 
 def _is_allocation(error: Exception) -> bool:
-    """Say whether torch gave up allocating (on a CPU it raises a plain RuntimeError)."""
-    words = ("not enough memory", "out of memory")
+    """Say whether torch or the system gave up allocating (torch raises a plain RuntimeError)."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    words = ("can't allocate memory", "not enough memory", "out of memory")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 

@@ -134,11 +134,11 @@ class RunnerObserver:
         """Say whether the last checkpoint is old enough for a new one."""
         return time.monotonic() - self._saved_at >= self._save_interval_s
 
-    def save(self, phase: str, state: State) -> None:
+    def save(self, phase: str, state: State, *, finished: bool = False) -> None:
         """Write a checkpoint and tell the supervisor to keep it."""
         state.save(self._checkpoint)
         self._saved_at = time.monotonic()
-        self._voice.say(CheckpointSaved(phase=phase))
+        self._voice.say(CheckpointSaved(phase=phase, finished=finished))
 
     def stop_requested(self) -> bool:
         """Say whether SIGTERM has come."""

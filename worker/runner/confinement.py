@@ -16,7 +16,11 @@ FILE_BYTES = 8 << 30
 
 
 def die_with_supervisor() -> None:
-    """Arrange to be killed when the supervisor dies (bubblewrap does the same for its child)."""
+    """Arrange to be killed when the supervisor dies (bubblewrap does the same for its child).
+
+    SIGTERM ends the runner again, until somebody handles it: bubblewrap was started without.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     supervisor = os.environ.get("CSTAR_SUPERVISOR_PID")
     if supervisor is not None and os.getppid() != int(supervisor):

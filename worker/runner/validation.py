@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from cstar_core.architectures import Architecture, fit, load, recognise, stem_name
 from cstar_core.errors import CstarError, InvalidDataset, InvalidModel
 from cstar_core.files.checkpoints import read_checkpoint, write_weights
@@ -19,7 +21,7 @@ from cstar_core.layers import count_macs, count_parameters, describe
 from cstar_core.ranks import Inventory, minimum
 from store.contracts import DatasetRequest, ModelRequest, NamedArchitecture
 from worker.protocol import OUTPUT_FOLDER, OutputFile, Result, Spec
-from worker.runner.voice import Voice
+from worker.runner.voice import Voice, printable
 
 WEIGHTS = "weights.safetensors"
 DATASET = "dataset.npz"
@@ -54,15 +56,27 @@ def _judge_model(request: ModelRequest, folder: Path) -> dict[str, Any]:
     state = read_checkpoint(folder / "upload")
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     architecture = _architecture(request.architecture, shapes)
-    network = load(architecture, state)
+    network, stem = load(architecture, state), stem_name(architecture)
     _check_fit(request, architecture)
     write_weights(network.state_dict(), folder / OUTPUT_FOLDER / WEIGHTS)
-    layers = describe(network, request.input.shape, stem=stem_name(architecture))
+    return {"architecture": architecture.to_json(), **_measure(network.to("meta"), request, stem)}
+
+
+def _measure(network: nn.Module, request: ModelRequest, stem: str) -> dict[str, Any]:
+    """Count what the network has and needs; on the meta device, so that only shapes can fail."""
+    try:
+        layers = describe(network, request.input.shape, stem=stem)
+        macs = count_macs(network, request.input.shape)
+    except (RuntimeError, TypeError) as error:  # a layer with nothing to work on; a huge number
+        raise InvalidModel(
+            f"The network cannot take images of shape {list(request.input.shape)} "
+            f"({str(error).splitlines()[0]}); send the shape it was trained with.",
+            code="shape_mismatch",
+        ) from error
     inventory = Inventory.of(network, layers)
     return {
-        "architecture": architecture.to_json(),
         "parameters": count_parameters(network),
-        "macs": count_macs(network, request.input.shape),
+        "macs": macs,
         "limits": {
             "min_parameters": minimum(inventory, "parameters"),
             "min_macs": minimum(inventory, "macs"),
@@ -102,10 +116,10 @@ def _describe(arrays: DatasetArrays) -> dict[str, Any]:
         "num_examples": {"train": len(arrays.train_labels), "test": len(arrays.test_labels)},
         "shape": [channels, height, width],
         "num_classes": arrays.num_classes,
-        "class_names": list(arrays.class_names) if arrays.class_names else None,
+        "class_names": [printable(name) for name in arrays.class_names or ()] or None,
         "content_sha256": arrays.sha256,
     }
 
 
 def _reason(error: CstarError) -> dict[str, str]:
-    return {"code": error.code, "detail": str(error)}
+    return {"code": error.code, "detail": printable(str(error))}

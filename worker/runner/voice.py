@@ -8,6 +8,12 @@ import sys
 from worker.protocol import Message, encode
 
 
+def printable(text: str) -> str:
+    """Return a text from an upload without what UTF-8 or PostgreSQL cannot hold."""
+    encodable = text.encode("utf-8", "replace").decode()
+    return encodable.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 class Voice:
     """Owns the original standard output; what libraries print goes to standard error instead."""
 
