@@ -102,7 +102,7 @@ def test_every_kind_of_job_has_its_work() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        InvalidModel("no", code="weights_do_not_fit"),
+        InvalidModel("no", code="unsupported_layer"),
         InvalidDataset("no"),
         TargetInfeasible("no", unit="parameters", best=7),
         Diverged("no"),
@@ -111,6 +111,12 @@ def test_every_kind_of_job_has_its_work() -> None:
 )
 def test_an_error_of_the_method_keeps_its_code(error: CstarError) -> None:
     assert judge(error) == Failure(code=error.code, message="no", retryable=False)
+
+
+def test_a_finding_about_a_file_is_told_by_its_kind() -> None:
+    error = InvalidDataset("no", code="too_few_examples")
+
+    assert judge(error) == Failure(code="invalid_dataset", message="no", retryable=False)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 
 from cstar_core.errors import CstarError
+from store.states import ErrorCode
 from worker.protocol import MAX_MESSAGE, SPEC_FILE, Failure, Spec
 from worker.runner.confinement import confine, die_with_supervisor
 from worker.runner.voice import Voice, printable
@@ -41,7 +42,8 @@ def judge(error: Exception) -> Failure:
     """Tell the caller's faults from ours: only errors with a code of their own are the caller's."""
     text = printable(str(error))[:MAX_MESSAGE]
     if isinstance(error, CstarError):
-        return Failure(code=type(error).code, message=text)  # the kind, not the finding
+        known = error.code in set(ErrorCode)  # a finding about a file is told by its kind
+        return Failure(code=error.code if known else type(error).code, message=text)
     if isinstance(error, MemoryError) or _is_allocation(error):
         return Failure(code="out_of_memory", message=text or "out of memory", retryable=True)
     text = f"{type(error).__name__}: {text}"[:MAX_MESSAGE]
