@@ -46,7 +46,13 @@ def test_a_ready_data_set_shows_what_was_found(client: Any, world: World) -> Non
 def test_a_rejected_data_set_shows_why(client: Any, world: World) -> None:
     reasons = [{"code": "no_labels", "detail": "The file has no labels."}]
     dataset_id = world.dataset(status=Status.REJECTED, reasons=reasons)
-    assert client.get(f"/v1/datasets/{dataset_id}").json()["reasons"] == reasons
+    (shown,) = client.get(f"/v1/datasets/{dataset_id}").json()["reasons"]
+
+    assert shown == {
+        **reasons[0],
+        "type": f"/errors/{reasons[0]['code']}",
+        "title": f"The upload was rejected: {reasons[0]['code'].replace('_', ' ')}",
+    }
 
 
 def test_a_checkpoint_is_no_data_set(client: Any) -> None:

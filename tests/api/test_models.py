@@ -58,7 +58,13 @@ def test_a_ready_model_shows_what_was_found(client: Any, world: World) -> None:
 def test_a_rejected_model_shows_why(client: Any, world: World) -> None:
     reasons = [{"code": "pickled_module", "detail": "The file holds a module."}]
     model_id = world.model(status=Status.REJECTED, reasons=reasons)
-    assert client.get(f"/v1/models/{model_id}").json()["reasons"] == reasons
+    (shown,) = client.get(f"/v1/models/{model_id}").json()["reasons"]
+
+    assert shown == {
+        **reasons[0],
+        "type": f"/errors/{reasons[0]['code']}",
+        "title": f"The upload was rejected: {reasons[0]['code'].replace('_', ' ')}",
+    }
 
 
 def test_a_known_architecture_may_be_named(client: Any, file_id: str) -> None:
