@@ -171,6 +171,12 @@ def test_the_onnx_file_agrees(undisturbed: Finished) -> None:
     assert parity["max_abs_difference"] < 1e-3
 
 
+def test_the_fresh_process_agrees_on_every_image(undisturbed: Finished) -> None:
+    verification = undisturbed.report["verification"]
+
+    assert (verification["n"], verification["disagreements"]) == (360, 0)
+
+
 def test_the_manifest_names_every_file_with_its_hash(undisturbed: Finished) -> None:
     content = json.loads((undisturbed.folder / "manifest.json").read_text())
     downloaded = {path.name for path in undisturbed.folder.iterdir()} - {"manifest.json"}

@@ -21,6 +21,7 @@ from cstar_core.pipeline.state import State
 from cstar_core.pipeline.workbench import Workbench
 
 PHASE = "exporting"
+LARGEST_SHARE_OF_TIES = 0.001
 
 
 class VerificationFailed(Exception):
@@ -34,7 +35,7 @@ def run(workbench: Workbench, state: State, observer: Observer) -> None:
     export_onnx(model, workbench.task.input_shape, folder / ONNX)
     observer.progress(PHASE, 0.3)
     verified = verify_in_fresh_process(workbench, folder)
-    _compare(verified, workbench, state)
+    verified["disagreements"] = _disagreements(verified, workbench, state)
     observer.event("artifact.verified", {k: v for k, v in verified.items() if k != "predictions"})
     observer.progress(PHASE, 0.7)
     state.findings[PHASE] = {
@@ -64,16 +65,21 @@ def verify_in_fresh_process(workbench: Workbench, folder: Path) -> dict[str, Any
     return found
 
 
-def _compare(verified: dict[str, Any], workbench: Workbench, state: State) -> None:
-    """Hold every prediction of the fresh process against the verdict of the evaluation."""
+def _disagreements(verified: dict[str, Any], workbench: Workbench, state: State) -> int:
+    """Hold every prediction of the fresh process against the verdict of the evaluation.
+
+    Another number of threads or another batch may round another way, so a rare tie is let pass and
+    reported; more than that raises VerificationFailed.
+    """
     evaluated = torch.tensor(state.verdicts["after/clean"]["all"]["correct"])
     found = torch.tensor(verified["predictions"]) == workbench.test.labels.cpu()
-    if not torch.equal(found, evaluated):
-        differing = int((found != evaluated).sum())
+    differing = int((found != evaluated).sum())
+    if differing > LARGEST_SHARE_OF_TIES * len(found):
         raise VerificationFailed(
             f"on {differing} of {len(found)} test images the exported files do not say what was "
             "evaluated"
         )
+    return differing
 
 
 def _latency(workbench: Workbench, compressed: nn.Module) -> dict[str, Any]:
