@@ -51,7 +51,8 @@ def main() -> None:
     began = time.monotonic()
     digits = load_digits()
     data_dir = arguments.data_dir or Path(".cstar") / time.strftime("demo-%Y%m%d-%H%M%S")
-    configuration = settings().model_copy(update={"data_dir": data_dir})
+    threads = settings().runner_threads or 1  # quickest for so small a network (decisions/0001)
+    configuration = settings().model_copy(update={"data_dir": data_dir, "runner_threads": threads})
     console.print("starting the stack: broker, migrations, API, workers, scheduler")
     with Stack(configuration) as stack, Client(stack.url, stack.api_key) as client:
         console.print(f"ready at {stack.url} after {time.monotonic() - began:.1f} s")
