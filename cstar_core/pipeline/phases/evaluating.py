@@ -118,7 +118,7 @@ def _clean(
 ) -> tuple[Tensor, dict[str, Any]]:
     test = workbench.test
     if "all" not in completed:
-        correct = clean_correct(model, test.images, test.labels)
+        correct = clean_correct(model, test.images, test.labels, batch_size=BATCH)
         completed["all"] = {"correct": correct.tolist(), "flags": []}
         watch(BatchDone("all", 1, 1, completed["all"]))
     verdict = torch.tensor(completed["all"]["correct"])
