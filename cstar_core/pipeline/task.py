@@ -13,16 +13,24 @@ from cstar_core.pipeline.profiles import Profile
 
 @dataclass(frozen=True)
 class Limits:
-    """How small the result must be; `ratio` counts all learnable parameters, before / after."""
+    """How small the result must be; `ratio` counts all learnable parameters, before / after.
+
+    `max_bytes` counts the tensors of the exported network, `max_latency_ms` one image in
+    milliseconds on the device the job runs on.
+    """
 
     ratio: float | None = None
     max_params: int | None = None
     max_macs: int | None = None
+    max_bytes: int | None = None
+    max_latency_ms: float | None = None
 
 
 @dataclass(frozen=True)
 class Task:
     """A network, the limits and the threat model, and how thoroughly the result is evaluated.
+
+    `method` names an entry of `methods.METHODS`: CSTAR, or a baseline to compare it with.
 
     `examples` test images are attacked by PGD-20, the first `autoattack_examples` of them by
     AutoAttack; clean accuracy is taken on all test images. Accuracies are in [0, 1]. `facts` are
@@ -42,4 +50,5 @@ class Task:
     autoattack_examples: int
     min_robust_accuracy: float | None = None
     min_clean_accuracy: float | None = None
+    method: str = "cstar"
     facts: Mapping[str, Any] = field(default_factory=dict)
