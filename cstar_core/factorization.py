@@ -18,7 +18,7 @@ from cstar_core.errors import InvalidModel
 from cstar_core.projection import Ranks, Tucker2, tucker2
 from cstar_core.ranks.plan import LayerPlan, RankPlan
 
-HOOI_SWEEPS = 2  # once, at the end: about 1 % less error for a few times the work
+HOOI_SWEEPS = 10  # at most, once at the end; on trained networks it stops after 2 to 9
 
 
 def factorise(

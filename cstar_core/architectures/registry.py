@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from cstar_core.architectures import resnet, vgg
+from cstar_core.architectures import mobilenet, preactivation, resnet, small, vgg
 from cstar_core.architectures.entry import Architecture, Entry, Value
 from cstar_core.architectures.initialization import initialise
 from cstar_core.errors import InvalidModel
 from cstar_core.files.listing import listing, shown
 
-ENTRIES: dict[str, Entry] = {entry.name: entry for entry in (*resnet.ENTRIES, *vgg.ENTRIES)}
+_FAMILIES = (resnet, preactivation, vgg, mobilenet, small)
+
+ENTRIES: dict[str, Entry] = {entry.name: entry for family in _FAMILIES for entry in family.ENTRIES}
 
 
 def names() -> list[str]:

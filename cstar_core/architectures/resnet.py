@@ -1,7 +1,7 @@
-"""Residual networks of basic blocks, under the key names of their published checkpoints.
+"""Residual networks under the key names of their published checkpoints.
 
-Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (CVPR 2016), sections
-3.3, 4.1 and 4.2. Three styles of names and shortcuts are in use:
+Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (CVPR 2016), table 1 and
+section 4.2. Three styles of names and shortcuts are in use:
 
 - option A (github akamaster/pytorch_resnet_cifar10): three stages, shortcuts without parameters;
 - CIFAR stem (github kuangliu/pytorch-cifar): four stages, `shortcut.0`, `shortcut.1`, `linear`;
@@ -10,88 +10,37 @@ Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (CVP
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cstar_core.architectures.entry import Entry, common_arguments
+from cstar_core.architectures.residual import BasicBlock, Bottleneck, PaddedShortcut, Style
 
-
-class PaddedShortcut(nn.Module):
-    """Option A: every second pixel, and zeros for the channels that are missing (section 3.3).
-
-    (N, in_channels, H, W) -> (N, channels, H / 2 rounded up, W / 2 rounded up).
-    """
-
-    def __init__(self, in_channels: int, channels: int) -> None:
-        super().__init__()
-        missing = channels - in_channels
-        self.before, self.after = missing // 2, missing - missing // 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Subsample and pad."""
-        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.before, self.after))
-
-
-class ProjectionShortcut(nn.Sequential):
-    """Option B: a strided 1x1 convolution and batch norm (section 3.3)."""
-
-    def __init__(self, in_channels: int, channels: int) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, channels, 1, stride=2, bias=False), nn.BatchNorm2d(channels)
-        )
-
-
-@dataclass(frozen=True)
-class Style:
-    """The names and choices in which published residual networks differ."""
-
-    shortcut: str
-    classifier: str
-    make_shortcut: Callable[[int, int], nn.Module] = ProjectionShortcut
-    large_images: bool = False
-
+Block = type[BasicBlock] | type[Bottleneck]
 
 OPTION_A = Style(shortcut="shortcut", classifier="linear", make_shortcut=PaddedShortcut)
 CIFAR = Style(shortcut="shortcut", classifier="linear")
 IMAGENET = Style(shortcut="downsample", classifier="fc", large_images=True)
 
 
-class BasicBlock(nn.Module):
-    """y = relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x)), figure 2 of the paper."""
-
-    def __init__(self, in_channels: int, channels: int, *, stride: int, style: Style) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.relu1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.relu2 = nn.ReLU()
-        self.shortcut_name = style.shortcut
-        shortcut = nn.Identity() if stride == 1 else style.make_shortcut(in_channels, channels)
-        self.add_module(style.shortcut, shortcut)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, channels, H / stride, W / stride)."""
-        y = self.relu1(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        result: Tensor = self.relu2(y + self.get_submodule(self.shortcut_name)(x))
-        return result
-
-
 class ResNet(nn.Module):
-    """Stem, stages of basic blocks that each halve the image but the first, mean, classifier.
+    """Stem, stages of residual blocks that each halve the image but the first, mean, classifier.
 
-    Stage s has `depths[s]` blocks of `width * 2**s` channels. (N, in_channels, H, W) ->
-    (N, num_classes).
+    Stage s has `depths[s]` blocks of `width * 2**s` channels, times the expansion of the block.
+    (N, in_channels, H, W) -> (N, num_classes).
     """
 
     def __init__(
-        self, *, depths: Sequence[int], style: Style, width: int, in_channels: int, num_classes: int
+        self,
+        *,
+        block: Block,
+        depths: Sequence[int],
+        style: Style,
+        width: int,
+        in_channels: int,
+        num_classes: int,
     ) -> None:
         super().__init__()
         kernel, stride = (7, 2) if style.large_images else (3, 1)
@@ -101,16 +50,16 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if style.large_images else nn.Identity()
-        widths = [width * 2**stage for stage in range(len(depths))]
-        incoming = [width, *widths[:-1]]
-        stages = zip(depths, incoming, widths, strict=True)
-        for number, (depth, before, channels) in enumerate(stages, start=1):
-            first = BasicBlock(before, channels, stride=1 if number == 1 else 2, style=style)
-            rest = [BasicBlock(channels, channels, stride=1, style=style) for _ in range(depth - 1)]
-            self.add_module(f"layer{number}", nn.Sequential(first, *rest))
+        incoming = width
+        for stage, depth in enumerate(depths):
+            blocks = _stage(
+                block, incoming, width * 2**stage, stage=stage, depth=depth, style=style
+            )
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+            incoming = width * 2**stage * block.expansion
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten(1)
-        self.add_module(style.classifier, nn.Linear(widths[-1], num_classes))
+        self.add_module(style.classifier, nn.Linear(incoming, num_classes))
         self.stage_names = [f"layer{number + 1}" for number in range(len(depths))]
         self.classifier_name = style.classifier
 
@@ -124,14 +73,29 @@ class ResNet(nn.Module):
         return logits
 
 
+def _stage(
+    block: Block, in_channels: int, channels: int, *, stage: int, depth: int, style: Style
+) -> Iterator[nn.Module]:
+    yield block(in_channels, channels, stride=1 if stage == 0 else 2, style=style)
+    for _ in range(depth - 1):
+        yield block(channels * block.expansion, channels, stride=1, style=style)
+
+
 def _entry(
-    name: str, summary: str, *, depths: Sequence[int], style: Style, width: int, classes: int = 10
+    name: str,
+    summary: str,
+    *,
+    depths: Sequence[int],
+    style: Style,
+    block: Block = BasicBlock,
+    width: int = 64,
+    classes: int = 10,
 ) -> Entry:
     side = 224 if style.large_images else 32
     return Entry(
         name=name,
         summary=summary,
-        make=partial(ResNet, depths=tuple(depths), style=style),
+        make=partial(ResNet, block=block, depths=tuple(depths), style=style),
         arguments=common_arguments(
             stem="conv1", classifier=style.classifier, width=width, classes=classes
         ),
@@ -152,21 +116,36 @@ def _option_a(depth: int) -> Entry:
     )
 
 
+def _cifar(depth: int, depths: Sequence[int], block: Block) -> Entry:
+    return _entry(
+        f"resnet{depth}_cifar",
+        f"ResNet-{depth} for small images: 3x3 stem, four stages, 1x1 projection shortcuts",
+        depths=depths,
+        style=CIFAR,
+        block=block,
+    )
+
+
+def _imagenet(depth: int, depths: Sequence[int], block: Block) -> Entry:
+    return _entry(
+        f"resnet{depth}_imagenet",
+        f"ResNet-{depth} for large images: 7x7 stem and max pooling, torchvision's names",
+        depths=depths,
+        style=IMAGENET,
+        block=block,
+        classes=1000,
+    )
+
+
+# Table 1 of the paper.
+_FOUR_STAGES: tuple[tuple[int, Sequence[int], Block], ...] = (
+    (18, (2, 2, 2, 2), BasicBlock),
+    (34, (3, 4, 6, 3), BasicBlock),
+    (50, (3, 4, 6, 3), Bottleneck),
+)
+
 ENTRIES = (
     *(_option_a(depth) for depth in (8, 20, 32, 44, 56)),
-    _entry(
-        "resnet18_cifar",
-        "ResNet-18 for small images: 3x3 stem, four stages, 1x1 projection shortcuts",
-        depths=(2, 2, 2, 2),
-        style=CIFAR,
-        width=64,
-    ),
-    _entry(
-        "resnet18_imagenet",
-        "ResNet-18 for large images: 7x7 stem and max pooling, torchvision's names",
-        depths=(2, 2, 2, 2),
-        style=IMAGENET,
-        width=64,
-        classes=1000,
-    ),
+    *(_cifar(*row) for row in _FOUR_STAGES),
+    *(_imagenet(*row) for row in _FOUR_STAGES),
 )

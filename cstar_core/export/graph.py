@@ -31,6 +31,7 @@ ATTRIBUTES: Mapping[type[nn.Module], tuple[str, ...]] = {
     nn.BatchNorm2d: ("num_features", "eps", "momentum", "affine", "track_running_stats"),
     nn.Linear: ("in_features", "out_features", "bias"),
     nn.ReLU: ("inplace",),
+    nn.ReLU6: ("inplace",),
     nn.MaxPool2d: ("kernel_size", "stride", "padding", "dilation", "ceil_mode"),
     nn.AvgPool2d: ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad"),
     nn.AdaptiveAvgPool2d: ("output_size",),

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 POOLS = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.MaxPool2d)
-LAYERS = (nn.BatchNorm2d, nn.Conv2d, nn.Dropout, nn.Flatten, nn.Identity, nn.Linear, nn.ReLU)
-TYPES: dict[str, Any] = {layer.__name__: layer for layer in (*POOLS, *LAYERS)}
+LAYERS = (nn.BatchNorm2d, nn.Conv2d, nn.Dropout, nn.Flatten, nn.Identity, nn.Linear)
+ACTIVATIONS = (nn.ReLU, nn.ReLU6)
+TYPES: dict[str, Any] = {layer.__name__: layer for layer in (*POOLS, *LAYERS, *ACTIVATIONS)}
 FUNCTIONS: dict[str, Any] = {
     "add": torch.add,
     "flatten": torch.flatten,

@@ -21,7 +21,7 @@ def data_folder() -> Path:
     folder = Path(os.environ.get(VARIABLE, "../shared/data"))
     here = (folder / "cifar10" / "labels.npz").exists()
     why = f"not in {folder} (set {VARIABLE})"
-    require("CIFAR-10 and ResNet-20", here, why, installable=VARIABLE in os.environ)
+    require("CIFAR-10 and the published networks", here, why, installable=VARIABLE in os.environ)
     return folder
 
 
@@ -32,14 +32,14 @@ def pack(folder: Path, path: Path) -> Path:
     for split, count in FILES.items():
         names = [f"{split}_{number:02d}.webp" for number in range(count)]
         arrays[f"{split}_images"] = np.concatenate(
-            [_tiles(folder / "cifar10" / name) for name in names]
+            [tiles(folder / "cifar10" / name) for name in names]
         )
         arrays[f"{split}_labels"] = labels[f"{split}_labels"].astype(np.int64)
     np.savez(path, **arrays)  # type: ignore[arg-type]
     return path
 
 
-def _tiles(path: Path) -> NDArray[np.uint8]:
+def tiles(path: Path) -> NDArray[np.uint8]:
     mosaic = np.asarray(Image.open(path).convert("RGB"))
     rows, columns = mosaic.shape[0] // TILE, mosaic.shape[1] // TILE
     grid = mosaic.reshape(rows, TILE, columns, TILE, 3).swapaxes(1, 2)

@@ -53,10 +53,15 @@ def test_arguments_are_inferred_from_the_shapes(
         "in_channels": in_channels,
         "num_classes": num_classes,
     }
-    if "bias" in registry.find(name).arguments:
-        given["bias"] = data.draw(st.booleans())
-    if "hidden" in registry.find(name).arguments:
-        given["hidden"] = data.draw(st.integers(1, 256))
+    others: dict[str, st.SearchStrategy[int | bool]] = {
+        "bias": st.booleans(),
+        "final_norm": st.booleans(),
+        "hidden": st.integers(1, 256),
+        "blocks": st.integers(1, 6),
+        "widen": st.integers(1, 12),
+    }
+    for argument in others.keys() & registry.find(name).arguments.keys():
+        given[argument] = data.draw(others[argument])
     architecture = complete(name, **given)
     assert architectures.recognise(shapes(architecture)) == architecture
     assert architectures.fit(name, {}, shapes(architecture)) == architecture

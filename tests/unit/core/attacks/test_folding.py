@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, fx, nn
 
+from cstar_core.architectures import Architecture, names, registry
 from cstar_core.folding import FoldedCopy, attack_target
 
 from .networks import convolutional, images
@@ -115,3 +117,23 @@ def test_a_network_whose_path_depends_on_its_input_is_attacked_itself() -> None:
 def test_a_folded_copy_can_be_traced_again() -> None:
     copy = FoldedCopy(trained(convolutional()))
     assert isinstance(fx.symbolic_trace(copy), fx.GraphModule)
+
+
+SMALL: dict[str, int | bool | str] = {"width": 4, "hidden": 8, "blocks": 2, "widen": 2}
+# What no convolution feeds, or one that feeds something else too: the sums of pre-activation
+# networks, and their last norm. Everywhere else all norms are folded away.
+LEFT = {"preact_resnet18_cifar": 9, "wideresnet_cifar": 6}
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_folded_architecture_computes_the_same_function(name: str) -> None:
+    entry = registry.find(name)
+    arguments = {key: value for key, value in SMALL.items() if key in entry.arguments}
+    model = trained(registry.build(Architecture(name, arguments), seed=1))
+    channels, side, _ = entry.input_shape
+    x = images(2, shape=(channels, min(side, 32), min(side, 32)))
+    copy = FoldedCopy(model)
+    assert norms(copy) == LEFT.get(name, 0)
+    with torch.no_grad():
+        logits = model(x)
+        assert float((copy(x) - logits).abs().max()) <= 1e-5 * float(logits.abs().max())

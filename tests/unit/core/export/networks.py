@@ -18,6 +18,7 @@ class EveryOperation(nn.Module):
         self.stem = nn.Conv2d(3, 8, 3, padding="same", bias=False)
         self.norm = nn.BatchNorm2d(8)
         self.relu = nn.ReLU(inplace=True)
+        self.relu6 = nn.ReLU6()
         self.maximum = nn.MaxPool2d(3, stride=2, padding=1)
         self.down = nn.Sequential(
             nn.Conv2d(8, 4, 1, bias=False),
@@ -36,7 +37,7 @@ class EveryOperation(nn.Module):
         y = self.down(x)
         y += F.pad(x[:, :, ::2, :], (0, 0, 0, 0, 2, 2))
         y = self.relu(y) + self.identity(self.grouped(y))
-        logits: Tensor = self.head(self.dropout(self.pool(self.average(y))))
+        logits: Tensor = self.head(self.dropout(self.pool(self.average(self.relu6(y)))))
         return logits + torch.flatten(y, 1)[:, :10]
 
 

@@ -11,7 +11,9 @@ from tensorly.decomposition import partial_tucker
 from torch import Tensor
 
 from cstar_core.errors import Diverged
+from cstar_core.factorization import HOOI_SWEEPS
 from cstar_core.projection import Ranks, core_energy, project, svd_energy, tucker2
+from tests.support.checkpoints import RESNET20, published
 
 from .networks import random_weight
 
@@ -123,6 +125,45 @@ def test_the_error_is_that_of_tensorly(shape: tuple[int, ...], ranks: Ranks) -> 
     reference = float((weight - oracle).norm())
     assert error(weight, ranks, hooi_sweeps=10) <= reference * 1.005
     assert error(weight, ranks) <= reference * 1.05
+
+
+@pytest.mark.parametrize("fraction", [1 / 8, 1 / 4, 1 / 2])
+def test_hooi_on_a_trained_network_is_within_a_thousandth_of_tensorly(fraction: float) -> None:
+    weights = [weight for weight in published(RESNET20).values() if weight.dim() == 4][1:]
+    for weight in weights:
+        ranks = Ranks(*(int(size * fraction) for size in weight.shape[:2]))
+        with tensorly.backend_context("pytorch"):
+            (core, factors), _ = partial_tucker(weight, rank=list(ranks), modes=[0, 1])
+            oracle = tensorly.tenalg.multi_mode_dot(core, factors, modes=[0, 1])
+        reference = float((weight - oracle).norm())
+        assert error(weight, ranks, hooi_sweeps=HOOI_SWEEPS) <= reference * 1.001
+
+
+@pytest.fixture
+def decomposed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The size of every matrix whose eigenvectors are computed in a test."""
+    sizes: list[int] = []
+    eigh = torch.linalg.eigh
+
+    def recording(matrix: Tensor) -> object:
+        sizes.append(len(matrix))
+        return eigh(matrix)
+
+    monkeypatch.setattr("cstar_core.projection.torch.linalg.eigh", recording)
+    return sizes
+
+
+def test_hooi_ends_once_a_sweep_gains_next_to_nothing(decomposed: list[int]) -> None:
+    project(random_weight(12, 10, 3, 3), Ranks(4, 4), hooi_sweeps=10_000)
+    assert 4 <= len(decomposed) <= 200  # two for each sweep
+
+
+def test_a_long_linear_layer_needs_no_gram_matrix_of_its_long_side(decomposed: list[int]) -> None:
+    weight = random_weight(6, 3000)
+    left, sigma, right = torch.linalg.svd(weight, full_matrices=False)
+    expected = left[:, :4] * sigma[:4] @ right[:4]
+    torch.testing.assert_close(project(weight, Ranks(4, 4)), expected, rtol=0, atol=1e-6)
+    assert max(decomposed) == 6
 
 
 @properties
