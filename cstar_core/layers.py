@@ -136,7 +136,7 @@ def _visit(network: nn.Module, input_shape: Sequence[int], visitor: Visitor) -> 
     """Call `visitor(name, module, input, output)` at every convolution and linear layer."""
     example = next(network.parameters(), torch.empty(0))
     batch = torch.zeros(1, *input_shape, device=example.device, dtype=example.dtype)
-    with ExitStack() as stack, torch.no_grad(), _eval_mode(network):
+    with ExitStack() as stack, torch.no_grad(), eval_mode(network):
         for name, module in network.named_modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 handle = module.register_forward_hook(_hook(name, visitor))
@@ -152,7 +152,7 @@ def _hook(name: str, visitor: Visitor) -> Callable[[nn.Module, Any, Any], None]:
 
 
 @contextmanager
-def _eval_mode(network: nn.Module) -> Iterator[None]:
+def eval_mode(network: nn.Module) -> Iterator[None]:
     """Eval mode for the time being; every module gets its own flag back."""
     flags = {module: module.training for module in network.modules()}
     network.eval()

@@ -9,7 +9,8 @@ from functools import cached_property
 
 from cstar_core.layers import Layer
 from cstar_core.projection import Ranks
-from cstar_core.ranks.inventory import Budget, price
+
+ASPECT_CAP = 4.0  # between r_out / O and r_in / I
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,10 @@ class RankGrid:
         )
         return self.repaired(Ranks(r_out, r_in))
 
-    def at_most(self, ranks: Ranks) -> Ranks:
-        """The largest allowed ranks not above `ranks`, repaired."""
-        return self.repaired(
-            Ranks(_floor(self.values[0], ranks.r_out), _floor(self.values[1], ranks.r_in))
-        )
+    def fraction(self, ranks: Ranks) -> float:
+        """The mean of r_out and r_in as fractions of the largest."""
+        largest = self.layer.max_ranks
+        return (ranks.r_out / largest.r_out + ranks.r_in / largest.r_in) / 2
 
     def repaired(self, ranks: Ranks) -> Ranks:
         """`ranks` without dead rank: neither mode above what the other can feed."""
@@ -66,10 +66,6 @@ class RankGrid:
             for step in dict.fromkeys(steps)
             if step != ranks and self._is_alive(step) and self._aspect(step) <= cap
         ]
-
-    def is_smaller(self, ranks: Ranks, budgets: Sequence[Budget]) -> bool:
-        """Whether the layer takes less of the budgets at `ranks` than dense."""
-        return price(self.layer, ranks, budgets) < price(self.layer, None, budgets)
 
     def _is_alive(self, ranks: Ranks) -> bool:
         taps = self.layer.taps

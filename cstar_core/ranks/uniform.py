@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from cstar_core.projection import Ranks
-from cstar_core.ranks.grid import RankGrid
-from cstar_core.ranks.inventory import Budget, Inventory, layer_cost
+from cstar_core.ranks.climb import Step, climb, step_costs
+from cstar_core.ranks.feasibility import chosen_scope, leanest
+from cstar_core.ranks.grid import ASPECT_CAP, RankGrid
+from cstar_core.ranks.inventory import Budget, Inventory
 from cstar_core.ranks.plan import RankPlan, assemble
-from cstar_core.ranks.scope import Scope, chosen_scope, why_dense
+from cstar_core.ranks.scope import Scope, why_dense
 from cstar_core.ranks.spectra import EnergyTable
 
 BISECTIONS = 40  # well below the width of one rank
@@ -24,18 +27,21 @@ def uniform_plan(
 ) -> RankPlan:
     """The plan with the largest common rank fraction that meets all `budgets`.
 
-    A layer whose ranks would take no less than the dense weight stays dense. `scope` None takes
-    the narrowest that suffices. The fraction is in the plan's settings.
+    A layer whose ranks would take no less than the dense weight stays dense. What rounding leaves
+    of the budgets is spent one rank step at a time, on the layer of the smallest fraction first.
+    `scope` None takes the narrowest that suffices. The fraction is in the plan's settings.
 
     Raises `TargetInfeasible` if no ranks meet the budgets.
     """
     scope = chosen_scope(inventory, budgets, scope)
     grids = rank_grids(inventory, scope=scope, multiple=multiple)
-    fraction = uniform_fraction(inventory, grids, budgets)
+    common = Uniform(inventory, grids, budgets, scope)
+    fraction = common.largest_fraction()
+    by_name = {grid.layer.name: grid for grid in grids}
     return assemble(
         inventory,
         tables,
-        uniform_ranks(grids, fraction, budgets),
+        climb(inventory, common.at(fraction), budgets, partial(_steps, common, by_name)),
         name="uniform",
         strategy="uniform",
         scope=scope,
@@ -49,42 +55,67 @@ def rank_grids(inventory: Inventory, *, scope: Scope, multiple: int) -> list[Ran
     return [RankGrid(layer, multiple) for layer in inventory.layers if not why_dense(layer, scope)]
 
 
-def uniform_fraction(
-    inventory: Inventory, grids: Iterable[RankGrid], budgets: Sequence[Budget]
-) -> float:
-    """The largest fraction in [0, 1] at which `uniform_ranks` meets all budgets, by bisection."""
-    grids = list(grids)
-    low, high = 0.0, 1.0
-    if meets(inventory, uniform_ranks(grids, high, budgets), budgets):
-        return high
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        if meets(inventory, uniform_ranks(grids, middle, budgets), budgets):
-            low = middle
-        else:
-            high = middle
-    return low
+class Uniform:
+    """One fraction for all layers: the ranks it means, and the largest that meets the budgets."""
 
+    def __init__(
+        self,
+        inventory: Inventory,
+        grids: Sequence[RankGrid],
+        budgets: Sequence[Budget],
+        scope: Scope,
+    ) -> None:
+        self.inventory, self.grids, self.budgets = inventory, grids, budgets
+        self.leanest = leanest(inventory, budgets, scope) or {}
 
-def uniform_ranks(
-    grids: Iterable[RankGrid], fraction: float, budgets: Sequence[Budget]
-) -> dict[str, Ranks | None]:
-    """Ranks of each layer at `fraction` of its largest; None where dense takes no more."""
-    choices: dict[str, Ranks | None] = {}
-    for grid in grids:
+    def at(self, fraction: float) -> dict[str, Ranks | None]:
+        """Ranks of each layer at `fraction` of its largest; None where dense takes no more.
+
+        Where dense takes more of one budget and less of another, the layer is what it is in the
+        leanest choice, so that a fraction of zero meets the budgets.
+        """
+        return {grid.layer.name: self._at(grid, fraction) for grid in self.grids}
+
+    def largest_fraction(self) -> float:
+        """The largest fraction in [0, 1] found by bisection at which all budgets are met."""
+        low, high = 0.0, 1.0
+        if self.inventory.meets(self.at(high), self.budgets):
+            return high
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            if self.inventory.meets(self.at(middle), self.budgets):
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def _at(self, grid: RankGrid, fraction: float) -> Ranks | None:
         ranks = grid.at_fraction(fraction)
-        choices[grid.layer.name] = ranks if grid.is_smaller(ranks, budgets) else None
-    return choices
+        added = step_costs(self.inventory, grid.layer, ranks, None, self.budgets)
+        if max(added) <= 0:
+            return None
+        if min(added) >= 0:
+            return ranks
+        return ranks if self.leanest[grid.layer.name] else None
 
 
-def meets(
-    inventory: Inventory, choices: Mapping[str, Ranks | None], budgets: Sequence[Budget]
-) -> bool:
-    """Whether the whole network with these ranks is within all budgets."""
-    for budget in budgets:
-        layers = sum(
-            layer_cost(layer, choices.get(layer.name), budget.unit) for layer in inventory.layers
+def _steps(
+    common: Uniform, grids: Mapping[str, RankGrid], name: str, ranks: Ranks | None
+) -> list[Step]:
+    """Steps up from `ranks`, worth the more the smaller the layer's fraction is."""
+    if ranks is None:
+        return []
+    inventory, budgets, grid = common.inventory, common.budgets, grids[name]
+    smaller = [
+        step
+        for step in grid.neighbours(ranks, aspect=ASPECT_CAP)
+        if inventory.pays(grid.layer, step, budgets)
+    ]
+    return [
+        Step(
+            after,
+            step_costs(inventory, grid.layer, ranks, after, budgets),
+            1 / grid.fraction(ranks),
         )
-        if inventory.kept(budget.unit) + layers > budget.limit:
-            return False
-    return True
+        for after in (*smaller, None)
+    ]

@@ -17,7 +17,8 @@ from torch import Tensor
 
 Projection = Callable[[Tensor], Tensor]
 Projections = Mapping[str, Projection]
-Select = Callable[[Mapping[str, Tensor]], Projections]
+Select = Callable[[Mapping[str, Tensor], int], Projections]
+"""From W + U of every layer and the epoch about to start, the projections to use from then on."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class AdmmConfig:
     alone would close 1 - exp(-pull) of the gap. It is raised geometrically by `growth` over the
     run, by `balance` more (less) after an epoch whose primal (dual) residual exceeds the other
     more than `imbalance` times (Boyd et al. 2011, section 3.4.1), and kept below
-    `max_step` / learning rate. Ranks may be selected anew until `reselect_until` of the run.
+    `max_step` / learning rate. Ranks may be selected anew until `reselect_until` of the run. Over
+    its first `ramp`, not longer than that, budgets are eased: see `tightness`.
     """
 
     epochs: int
@@ -38,12 +40,21 @@ class AdmmConfig:
     imbalance: float = 10.0
     max_step: float = 0.1
     reselect_until: float = 0.5
+    ramp: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or not 0 <= self.reselect_until <= 1:
-            raise ValueError(f"need epochs >= 1 and reselect_until in [0, 1], got {self}")
+        if self.epochs < 1 or not 0 <= self.ramp <= self.reselect_until <= 1:
+            raise ValueError(f"need epochs >= 1 and 0 <= ramp <= reselect_until <= 1, got {self}")
         if min(self.pull, self.max_step) <= 0 or min(self.growth, self.balance) < 1:
             raise ValueError(f"pull and max_step are positive, factors at least 1, got {self}")
+
+    def tightness(self, epoch: int) -> float:
+        """How far the ramp has come in `epoch` (from 0), in (0, 1]: at 1 the target itself holds.
+
+        A budget then lies this share of the way, on a logarithmic scale, from dense to target.
+        """
+        length = math.ceil(self.ramp * self.epochs)
+        return min(1.0, (epoch + 1) / length) if length else 1.0
 
     def to_json(self) -> dict[str, float]:
         """The settings as a report states them."""
@@ -61,7 +72,7 @@ class Admm:
     """W (the live `parameters`), Z, U and rho; a `Constraint` of the training loop.
 
     `projections` maps a layer to its projection (Tucker-2 or truncated SVD); a layer it lacks is
-    left free, Z = W + U. `select`, where given, maps the current W + U to new projections.
+    left free: Z = W + U, no penalty. `select`, where given, chooses new projections.
     Projections are code and not part of the state: an object that is to continue a saved run is
     made with the projections that were in force when it was saved.
     """
@@ -88,7 +99,8 @@ class Admm:
     def penalty(self) -> Tensor:
         """rho/2 sum_l |W_l - Z_l + U_l|^2 in float32, whatever the network runs in."""
         terms = [
-            (weight.float() - self.target[name] + self.dual[name]).square().sum()
+            (name in self.projections)
+            * (weight.float() - self.target[name] + self.dual[name]).square().sum()
             for name, weight in self.parameters.items()
         ]
         return 0.5 * self.rho * torch.stack(terms).sum()
@@ -98,30 +110,31 @@ class Admm:
         weights = self._weights()
         lifted = {name: weight + self.dual[name] for name, weight in weights.items()}
         if self.select is not None and epoch + 1 <= self.config.reselect_until * self.config.epochs:
-            self.projections = dict(self.select(lifted))
+            self.projections = dict(self.select(lifted, epoch + 1))
         previous, self.target = self.target, self._project(lifted)
         self.dual = {name: lifted[name] - self.target[name] for name in lifted}
         self.gaps.append(self.gap)
         self._set_rho(self._next_rho(previous, learning_rate=learning_rate))
         return {
             "admm_gap": self.gap,
-            "admm_largest_gap": max(self.residuals.values()),
+            "admm_largest_gap": max(self.residuals.values(), default=0.0),
             "admm_rho": self.rho,
             "admm_diverging": float(self.diverging),
         }
 
     @property
     def residuals(self) -> dict[str, float]:
-        """|W_l - Z_l| / |W_l| of each layer."""
+        """|W_l - Z_l| / |W_l| of each layer that is not free."""
         return {
             name: _ratio(_norm([weight - self.target[name]]), _norm([weight]))
             for name, weight in self._weights().items()
+            if name in self.projections
         }
 
     @property
     def gap(self) -> float:
         """The mean of `residuals`: below 0.05 is the goal, above 0.3 must be reported."""
-        return sum(self.residuals.values()) / len(self.parameters)
+        return sum(self.residuals.values()) / max(1, len(self.projections))
 
     @property
     def diverging(self) -> bool:
@@ -152,8 +165,8 @@ class Admm:
 
     def _next_rho(self, previous: Mapping[str, Tensor], *, learning_rate: float) -> float:
         weights = self._weights()
-        primal = _norm([weights[name] - self.target[name] for name in weights])
-        dual = self.rho * _norm([self.target[name] - previous[name] for name in weights])
+        primal = _norm([weights[name] - self.target[name] for name in self.projections])
+        dual = self.rho * _norm([self.target[name] - previous[name] for name in self.projections])
         rho = self.rho * math.pow(self.config.growth, 1 / max(1, self.config.epochs - 1))
         if primal > self.config.imbalance * dual:
             rho *= self.config.balance

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from torch import Tensor, nn
 
 from cstar_core.pipeline.observer import Observer
+from cstar_core.pipeline.phases.planning import latency_table
 from cstar_core.pipeline.state import State
 from cstar_core.pipeline.training_phase import train
 from cstar_core.pipeline.workbench import Workbench
 from cstar_core.projection import project
-from cstar_core.ranks import EnergyTable, RankPlan, renew, spectra
+from cstar_core.ranks import RankPlan, eased, renew, spectra, why_dense
 from cstar_core.training.admm import Admm, Projections, initial_rho
 
 PHASE = "admm"
@@ -21,10 +23,11 @@ LARGEST_GOOD_GAP = 0.3
 
 def run(workbench: Workbench, state: State, observer: Observer) -> None:
     """Run ADMM; leaves the dense weights near the low-rank set, the final ranks, and Z."""
-    config = workbench.task.profile.admm
+    config = workbench.profile.admm
     model = workbench.dense_model(state.dense)
     constraint = _constraint(workbench, state, model.network, observer)
-    trainer = workbench.trainer(model, config, phase=PHASE, constraint=constraint)
+    teacher = workbench.teacher(state, config)
+    trainer = workbench.trainer(model, config, phase=PHASE, constraint=constraint, teacher=teacher)
     constraint.rho = initial_rho(
         learning_rate=config.learning_rate,
         momentum=config.momentum,
@@ -46,59 +49,70 @@ def run(workbench: Workbench, state: State, observer: Observer) -> None:
 
 
 def _constraint(workbench: Workbench, state: State, network: nn.Module, observer: Observer) -> Admm:
-    plan = RankPlan.from_dict(state.plan)
+    """ADMM on every layer the plan's scope allows; those the plan keeps dense are free at first."""
+    config = workbench.profile.admm_rho
+    scope = RankPlan.from_dict(state.plan).scope
     parameters = {
-        layer.name: network.get_parameter(f"{layer.name}.weight") for layer in plan.factorised
+        layer.name: network.get_parameter(f"{layer.name}.weight")
+        for layer in workbench.layers
+        if not why_dense(layer, scope)
     }
+    if config.ramp and not state.training:  # a saved run goes on with the ranks it had
+        _renew(workbench, state, parameters, tightness=config.tightness(0))
     return Admm(
         parameters,
-        _projections(plan, parameters),
+        _projections(RankPlan.from_dict(state.plan)),
         rho=1.0,
-        config=workbench.task.profile.admm_rho,
-        select=partial(_reselect, workbench, state, network, observer),
+        config=config,
+        select=partial(_reselect, workbench, state, observer),
     )
 
 
 def _reselect(
     workbench: Workbench,
     state: State,
-    network: nn.Module,
     observer: Observer,
     lifted: Mapping[str, Tensor],
+    epoch: int,
 ) -> Projections:
-    """Choose all ranks anew by the strategy that won, from the spectra of V = W + U.
-
-    A layer that would now be factorised or left dense unlike before has no dual to go on with:
-    the ranks in force are kept then.
-    """
-    current = RankPlan.from_dict(state.plan)
-    tables = _tables(workbench, network, lifted)
-    renewed = renew(current, network, workbench.layers, tables)
-    same_layers = {layer.name for layer in renewed.factorised} == set(lifted)
-    chosen = renewed if same_layers else current
-    state.plan = chosen.to_dict()
+    """Choose all ranks anew by the strategy that won, from the spectra of V = W + U."""
+    before = RankPlan.from_dict(state.plan)
+    tightness = workbench.profile.admm_rho.tightness(epoch)
+    renewed = _renew(workbench, state, lifted, tightness=tightness)
     observer.event(
         "ranks.reselected",
         {
-            "ranks": {layer.name: list(layer.ranks or ()) for layer in chosen.factorised},
-            "changed": chosen.layers != current.layers,
-            "kept_because": "" if same_layers else "other layers would be factorised",
+            "ranks": {layer.name: list(layer.ranks or ()) for layer in renewed.factorised},
+            "changed": renewed.layers != before.layers,
+            "tightness": tightness,
+            "ratio": renewed.ratio,
         },
     )
-    return _projections(chosen, lifted)
+    return _projections(renewed)
 
 
-def _tables(
-    workbench: Workbench, network: nn.Module, lifted: Mapping[str, Tensor]
-) -> dict[str, EnergyTable]:
-    rest = [layer for layer in workbench.layers if layer.name not in lifted]
-    pulled = [layer for layer in workbench.layers if layer.name in lifted]
-    return spectra(network, rest) | spectra(lifted, pulled)
+def _renew(
+    workbench: Workbench, state: State, weights: Mapping[str, Tensor], *, tightness: float
+) -> RankPlan:
+    """Plan for the energies of `weights` and put the plan into the state."""
+    inventory = replace(workbench.inventory, latency=latency_table(state))
+    layers = [layer for layer in workbench.layers if layer.name in weights]
+    plan = renew(
+        RankPlan.from_dict(state.plan),
+        inventory,
+        spectra(weights, layers),
+        budgets=eased(inventory, workbench.budgets, tightness),
+    )
+    state.plan = plan.to_dict()
+    return plan
 
 
-def _projections(plan: RankPlan, layers: Mapping[str, object]) -> Projections:
-    ranks = {layer.name: layer.ranks for layer in plan.factorised if layer.ranks is not None}
-    return {name: partial(project, ranks=ranks[name]) for name in layers}
+def _projections(plan: RankPlan) -> Projections:
+    return {
+        layer.name: partial(project, ranks=layer.ranks)
+        for layer in plan.factorised
+        if layer.ranks is not None
+    }
 
 
 def _findings(constraint: Admm, last: Mapping[str, float]) -> dict[str, object]:

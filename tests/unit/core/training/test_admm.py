@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cstar_core.training.admm import Admm, AdmmConfig, initial_rho
+from cstar_core.projection import Ranks, project
+from cstar_core.training.admm import Admm, AdmmConfig, Projection, initial_rho
+from cstar_core.training.loop import AdversarialTrainer
 
-from .problems import config, epoch_ends, network, trainer
+from .problems import config, differences, epoch_ends, finish, network, trainer
 
 
 def rank_one(weight: Tensor) -> Tensor:
@@ -136,8 +142,8 @@ def test_the_initial_rho_follows_from_the_learning_rate() -> None:
 def test_ranks_are_selected_anew_in_the_first_half_of_the_run_only() -> None:
     weight, seen = parameter(4, 3), []
 
-    def select(weights: object) -> dict[str, object]:
-        seen.append(weights)
+    def select(weights: object, epoch: int) -> dict[str, object]:
+        seen.append(epoch)
         return {"w": zero}
 
     constraint = Admm(
@@ -149,7 +155,7 @@ def test_ranks_are_selected_anew_in_the_first_half_of_the_run_only() -> None:
     )
     for epoch in range(6):
         constraint.epoch_end(epoch, learning_rate=0.1)
-    assert len(seen) == 3
+    assert seen == [1, 2, 3]  # the epochs about to start
     assert not constraint.target["w"].any()
 
 
@@ -159,6 +165,109 @@ def test_a_layer_without_a_projection_is_left_free() -> None:
     constraint.epoch_end(0, learning_rate=0.1)
     assert constraint.gap == 0
     assert constraint.penalty() == 0
+
+
+def test_a_layer_that_becomes_free_is_no_longer_pulled_and_counts_in_no_gap() -> None:
+    weight, other = parameter(4, 3), parameter(5, 2, seed=1)
+    constraint = Admm(
+        {"w": weight, "v": other},
+        {"w": rank_one, "v": rank_one},
+        rho=1.0,
+        config=AdmmConfig(epochs=2, reselect_until=1.0),
+        select=lambda *_: {"v": rank_one},
+    )
+    constraint.epoch_end(0, learning_rate=0.1)
+    with torch.no_grad():
+        weight.add_(1.0)
+    constraint.penalty().backward()  # type: ignore[no-untyped-call]
+    assert weight.grad is not None
+    assert not weight.grad.any()
+    assert list(constraint.residuals) == ["v"]
+    assert constraint.gap == constraint.residuals["v"]
+
+
+# The ramp --------------------------------------------------------------------------------------
+
+
+@given(
+    epochs=st.integers(1, 200),
+    reselect_until=st.floats(0, 1),
+    share=st.floats(0, 1),
+)
+def test_the_ramp_tightens_every_epoch_and_ends_while_ranks_are_still_selected(
+    epochs: int, reselect_until: float, share: float
+) -> None:
+    settings_ = AdmmConfig(
+        epochs=epochs, reselect_until=reselect_until, ramp=share * reselect_until
+    )
+    steps = [settings_.tightness(epoch) for epoch in range(epochs)]
+    assert all(0 < step <= 1 for step in steps)
+    assert all(a < b or a == b == 1 for a, b in pairwise(steps))
+    reached = steps.index(1.0)  # the target holds from this epoch on
+    assert reached <= settings_.ramp * epochs
+    assert reached == 0 or reached <= reselect_until * epochs  # `select` is asked at its start
+
+
+def test_without_a_ramp_the_target_holds_from_the_start() -> None:
+    assert AdmmConfig(epochs=10).tightness(0) == 1
+
+
+def test_a_ramp_of_three_epochs_takes_three_steps() -> None:
+    settings_ = AdmmConfig(epochs=10, ramp=0.3)
+    steps = [settings_.tightness(epoch) for epoch in range(4)]
+    assert steps == pytest.approx([1 / 3, 2 / 3, 1, 1])
+
+
+def test_a_ramp_longer_than_the_selection_of_ranks_is_refused() -> None:
+    with pytest.raises(ValueError, match="ramp"):
+        AdmmConfig(epochs=10, reselect_until=0.2, ramp=0.3)
+
+
+def ramped(model: nn.Module, ranks: list[int]) -> Admm:
+    """ADMM whose rank falls to 1 on the ramp; `ranks` holds the one in force."""
+    layer = model[3]  # type: ignore[index]
+    assert isinstance(layer, nn.Conv2d)
+    settings_ = AdmmConfig(epochs=3, reselect_until=0.6, ramp=0.6)
+
+    def projections(epoch: int) -> dict[str, Projection]:
+        ranks[:] = [round(4 ** (1 - settings_.tightness(epoch)))]
+        return {"3": partial(project, ranks=Ranks(ranks[0], ranks[0]))}
+
+    return Admm(
+        {"3": layer.weight},
+        projections(0) if not ranks else {"3": partial(project, ranks=Ranks(ranks[0], ranks[0]))},
+        rho=0.5,
+        config=settings_,
+        select=lambda _, epoch: projections(epoch),
+    )
+
+
+def ramped_run(ranks: list[int]) -> AdversarialTrainer:
+    model = network()
+    return trainer(config(epochs=3), model=model, constraint=ramped(model, ranks))
+
+
+def test_a_ramped_run_interrupted_anywhere_ends_with_the_same_bits(tmp_path: Path) -> None:
+    final: list[int] = []
+    undisturbed = ramped_run(final)
+    assert final == [2]
+    events = len(finish(undisturbed))
+    assert final == [1]
+    for interrupted_after in range(1, events, 3):  # within and between epochs
+        ranks: list[int] = []
+        first = ramped_run(ranks)
+        running = first.run()
+        for _ in range(interrupted_after):
+            next(running)
+        torch.save((first.state_dict(), ranks), tmp_path / "checkpoint.pt")
+        state, ranks = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+        second = ramped_run(ranks)
+        second.load_state_dict(state)
+        finish(second)
+        assert differences(second.state_dict(), undisturbed.state_dict()) == []
+
+
+# What is noticed and refused -------------------------------------------------------------------
 
 
 def test_a_dual_that_runs_away_is_flagged_as_diverging() -> None:
