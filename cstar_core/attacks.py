@@ -11,18 +11,16 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
+from cstar_core.criteria import AttackLoss, CraftingLoss, Criterion, criterion, margin
 from cstar_core.norms import GEOMETRIES, Norm, per_example
-
-AttackLoss = Literal["ce", "margin"]
 
 __all__ = [
     "AttackLoss",
+    "CraftingLoss",
     "Norm",
     "ThreatModel",
     "ascend",
@@ -82,26 +80,11 @@ def attack_mode(model: nn.Module) -> Iterator[nn.Module]:
             module.training = training
 
 
-def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """max_{j != y} z_j - z_y per example, (N,): positive exactly when y is not predicted."""
-    label_logit = logits.gather(1, labels[:, None])[:, 0]
-    others = logits.scatter(1, labels[:, None], -math.inf)
-    return others.amax(1) - label_logit
-
-
 def input_gradient(
     model: nn.Module, images: Tensor, labels: Tensor, *, loss: AttackLoss = "ce"
 ) -> tuple[Tensor, Tensor]:
     """Logits at `images`, and the gradient of the summed loss with respect to them."""
-    with torch.enable_grad():
-        point = images.detach().requires_grad_()
-        logits = model(point)
-        if loss == "ce":
-            objective = F.cross_entropy(logits, labels, reduction="sum")
-        else:
-            objective = margin(logits, labels).sum()
-        (gradient,) = torch.autograd.grad(objective, point)
-    return logits.detach(), gradient
+    return _gradient(model, images, criterion(loss, model, images, labels))
 
 
 def uniform_start(images: Tensor, *, norm: Norm, radius: float, generator: Generator) -> Tensor:
@@ -136,7 +119,7 @@ def pgd(
     random_start: bool,
     generator: Generator,
     restarts: int = 1,
-    loss: AttackLoss = "ce",
+    loss: CraftingLoss = "ce",
 ) -> Tensor:
     """Projected gradient descent on the negative loss (Madry et al. 2018, section 2.1).
 
@@ -146,17 +129,17 @@ def pgd(
     """
     _check_settings(steps=steps, step_size=step_size, restarts=restarts, random=random_start)
     with attack_mode(model):
+        goal = criterion(loss, model, images, labels)
         candidates = (
             _ascent(
                 model,
                 _start(images, threat, generator) if random_start else images,
+                goal,
                 images=images,
-                labels=labels,
                 norm=threat.norm,
                 radius=threat.epsilon,
                 steps=steps,
                 step_size=step_size,
-                loss=loss,
             )
             for _ in range(restarts)
         )
@@ -171,6 +154,7 @@ def fgsm_rs(
     *,
     generator: Generator,
     step_size: float | None = None,
+    loss: CraftingLoss = "ce",
 ) -> Tensor:
     """FGSM with a random start (Wong et al. 2020): PGD with one step of 1.25 epsilon."""
     return pgd(
@@ -182,6 +166,7 @@ def fgsm_rs(
         step_size=1.25 * threat.epsilon if step_size is None else step_size,
         random_start=True,
         generator=generator,
+        loss=loss,
     )
 
 
@@ -192,6 +177,7 @@ def n_fgsm(
     threat: ThreatModel,
     *,
     generator: Generator,
+    loss: CraftingLoss = "ce",
 ) -> Tensor:
     """Noisy FGSM (de Jorge et al. 2022): noise from the 2 epsilon ball, then a step of epsilon.
 
@@ -203,13 +189,12 @@ def n_fgsm(
         return _ascent(
             model,
             _start(images, threat, generator, radius=2 * epsilon),
+            criterion(loss, model, images, labels),
             images=images,
-            labels=labels,
             norm=threat.norm,
             radius=3 * epsilon,
             steps=1,
             step_size=epsilon,
-            loss="ce",
         )
 
 
@@ -237,21 +222,28 @@ def _start(
 def _ascent(
     model: nn.Module,
     perturbed: Tensor,
+    goal: Criterion,
     *,
     images: Tensor,
-    labels: Tensor,
     norm: Norm,
     radius: float,
     steps: int,
     step_size: float,
-    loss: AttackLoss,
 ) -> Tensor:
     for _ in range(steps):
-        _, gradient = input_gradient(model, perturbed, labels, loss=loss)
+        _, gradient = _gradient(model, perturbed, goal)
         perturbed = ascend(
             perturbed, gradient, images=images, norm=norm, radius=radius, step_size=step_size
         )
     return perturbed.detach()
+
+
+def _gradient(model: nn.Module, images: Tensor, goal: Criterion) -> tuple[Tensor, Tensor]:
+    with torch.enable_grad():
+        point = images.detach().requires_grad_()
+        logits = model(point)
+        (gradient,) = torch.autograd.grad(goal(logits), point)
+    return logits.detach(), gradient
 
 
 def _strongest(model: nn.Module, candidates: Iterator[Tensor], labels: Tensor) -> Tensor:

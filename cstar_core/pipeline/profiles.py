@@ -1,19 +1,19 @@
-"""Profiles: how much is trained, and by which recipe. Data, not code.
+"""Profiles: how much is trained, and by which recipe. Data, not code; docs/profiles.md explains it.
 
-`quick` is for trials and tests and says so of itself; `paper` is plain PGD-10 adversarial
-training with the recipe of method.md section 5 (SGD 0.9, batch 128, weight decay 5e-4 and 1e-4
-on factors, ADMM and fine-tuning at 0.01 cosine, gradient clip 1).
+`quick` is for trials and tests and says so of itself, `paper` is PGD-10 adversarial training by
+the recipe of method.md section 5, `best` adds what is known to make the result more robust.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cstar_core.evaluation.robustness import PgdSettings
 from cstar_core.training.admm import AdmmConfig
 from cstar_core.training.augmentation import Augmentation
-from cstar_core.training.config import AttackConfig, TrainingConfig
+from cstar_core.training.config import AttackConfig, AwpConfig, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Profile:
     `held_out` training examples are set aside for every choice (ranks, epochs), scored by
     `selection`. `robust_mark` is the share of clean accuracy that must survive `selection` for the
     uploaded network to count as robust already (else it is trained adversarially first).
+    `finetune_rate_at` are pairs of a compression ratio and the learning rate of fine-tuning from
+    there on; see `for_ratio`.
     """
 
     name: str
@@ -35,6 +37,23 @@ class Profile:
     selection: PgdSettings
     robust_mark: float = 0.5
     rank_multiple: int = 1
+    finetune_rate_at: tuple[tuple[float, float], ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Profile:
+        """The profile that `to_json` described."""
+        selection = data["selection"]
+        runs = {name: dict(data[name]) for name in ("dense", "admm", "finetune")}
+        rho = runs["admm"].pop("rho")
+        parts = {
+            **{name: TrainingConfig.from_json(run) for name, run in runs.items()},
+            "admm_rho": AdmmConfig(**rho),
+            "selection": PgdSettings(
+                **{key: selection[key] for key in ("steps", "step_size", "restarts", "loss")}
+            ),
+            "finetune_rate_at": tuple((ratio, rate) for ratio, rate in data["finetune_rate_at"]),
+        }
+        return cls(**{**data, **parts})
 
     def to_json(self) -> dict[str, Any]:
         """Return the profile as a report states it."""
@@ -48,6 +67,7 @@ class Profile:
             "selection": self.selection.to_json(),
             "robust_mark": self.robust_mark,
             "rank_multiple": self.rank_multiple,
+            "finetune_rate_at": [list(pair) for pair in self.finetune_rate_at],
         }
 
 
@@ -67,10 +87,17 @@ _PAPER = TrainingConfig(
     epochs=60,
     batch_size=128,
     learning_rate=0.01,
+    weight_decay=5e-4,
+    factor_weight_decay=1e-4,
     gradient_clip=1.0,
     attack=_PGD_10,
     augmentation="crop_flip",
+    ema=0.999,
+    precision="bfloat16",
 )
+_BEST = replace(_PAPER, awp=AwpConfig(gamma=0.005), early_attack=_SINGLE_STEP, early_share=0.3)
+_BEST_TAUGHT = replace(_BEST, distillation=5 / 6)  # by the robust dense network
+_FROM_32_TIMES = ((32.0, 0.05),)
 
 PROFILES = {
     profile.name: profile
@@ -91,14 +118,40 @@ PROFILES = {
             note="PGD-10 adversarial training on cross-entropy alone",
             dense=replace(_PAPER, epochs=110, learning_rate=0.1),
             admm=_PAPER,
-            finetune=replace(_PAPER, epochs=40, weight_decay=1e-4),
+            finetune=replace(_PAPER, epochs=40),
             admm_rho=AdmmConfig(epochs=60),
             held_out=1000,
             selection=PgdSettings(steps=10),
             rank_multiple=4,
+            finetune_rate_at=_FROM_32_TIMES,
+        ),
+        Profile(
+            name="best",
+            note="weight perturbation, distillation from the robust dense network, early N-FGSM",
+            dense=replace(_BEST, epochs=110, learning_rate=0.1),
+            admm=replace(_BEST_TAUGHT, learning_rate=0.1),
+            finetune=replace(_BEST_TAUGHT, epochs=40),
+            admm_rho=AdmmConfig(epochs=60),
+            held_out=1000,
+            selection=PgdSettings(steps=10),
+            rank_multiple=4,
+            finetune_rate_at=_FROM_32_TIMES,
         ),
     )
 }
+
+
+def for_ratio(profile: Profile, ratio: float | None) -> Profile:
+    """Return `profile` with the fine-tuning rate of a compression by `ratio`, parameters over all.
+
+    The pair of `finetune_rate_at` with the largest ratio that is reached counts; without one, or
+    without a ratio, the profile is as it was.
+    """
+    reached = [pair for pair in profile.finetune_rate_at if ratio is not None and ratio >= pair[0]]
+    if not reached:
+        return profile
+    _, rate = max(reached)
+    return replace(profile, finetune=replace(profile.finetune, learning_rate=rate))
 
 
 def adapt(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from torch import Generator, Tensor, nn
-
-from cstar_core.attacks import ThreatModel, fgsm_rs, n_fgsm, pgd
 from cstar_core.training.augmentation import Augmentation
 from cstar_core.training.schedules import Schedule
 
 AttackKind = Literal["none", "pgd", "fgsm-rs", "n-fgsm"]
+Objective = Literal["ce", "trades", "mart"]
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -33,12 +32,27 @@ class AttackConfig:
 
 
 @dataclass(frozen=True)
+class AwpConfig:
+    """Adversarial weight perturbation by `gamma` |w| per layer, after `warmup_share` of the run."""
+
+    gamma: float = 0.005
+    warmup_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.gamma < 1, f"awp gamma must be in [0, 1), got {self.gamma}")
+        _check_share("awp warmup_share", self.warmup_share)
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """Settings of one `AdversarialTrainer` run by SGD.
 
-    `weight_decay_on_norm` extends weight decay to vectors (norm scales, biases). `distillation`
-    is the weight alpha of the adversarial term (see `objectives.robust_distillation`).
-    `examples_per_epoch` draws a new seeded subset each epoch. Raises ValueError on nonsense.
+    The loss is `objective` with its `beta` (TRADES, MART), or with `distillation` the weight alpha
+    of `objectives.Distillation`. The first `early_share` of the epochs use `early_attack`.
+    `factor_weight_decay` replaces `weight_decay` on the factors of factorised layers,
+    `weight_decay_on_norm` extends it to vectors (norm scales, biases). `examples_per_epoch` draws a
+    new seeded subset each epoch. `precision` and `compile` are wishes: `AdversarialTrainer.
+    effective` says what ran. Raises ValueError on nonsense.
     """
 
     epochs: int
@@ -57,58 +71,75 @@ class TrainingConfig:
     examples_per_epoch: int | None = None
     weight_decay_on_norm: bool = False
     precision: Precision = "float32"
+    objective: Objective = "ce"
+    beta: float = 6.0
+    awp: AwpConfig | None = None
+    factor_weight_decay: float | None = None
+    early_attack: AttackConfig | None = None
+    early_share: float = 0.0
+    compile: bool = False
 
     def __post_init__(self) -> None:
-        _check_choice("schedule", self.schedule, get_args(Schedule))
-        _check_choice("augmentation", self.augmentation, get_args(Augmentation))
-        _check_choice("precision", self.precision, get_args(Precision))
-        _check(self.epochs >= 0, f"epochs must not be negative, got {self.epochs}")
-        _check(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
-        _check(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
-        _check(0 <= self.momentum < 1, f"momentum must be in [0, 1), got {self.momentum}")
-        _check(self.weight_decay >= 0, f"weight_decay is negative: {self.weight_decay}")
-        _check(self.warmup_epochs >= 0, f"warmup_epochs is negative: {self.warmup_epochs}")
-        _check(0 <= self.label_smoothing < 1, f"label_smoothing: {self.label_smoothing}")
-        for name in ("gradient_clip", "examples_per_epoch"):
-            value = getattr(self, name)
-            _check(value is None or value > 0, f"{name} must be positive or None, got {value}")
-        for name in ("ema", "distillation"):
-            value = getattr(self, name)
-            _check(value is None or 0 <= value <= 1, f"{name} must be in [0, 1], got {value}")
+        self._check_choices()
+        self._check_numbers()
+        _check(
+            self.distillation is None or self.objective == "ce",
+            f"distillation replaces the objective; set objective='ce', not {self.objective!r}",
+        )
+        _check(
+            not self.label_smoothing or (self.distillation is None and self.objective != "mart"),
+            "label_smoothing smooths the labels of cross-entropy; MART and distillation have none",
+        )
+        _check(
+            (self.early_attack is None) == (self.early_share == 0),
+            "early_attack needs an early_share above 0, and the other way round",
+        )
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TrainingConfig:
+        """The settings that `to_json` described. Raises TypeError for a field there is not."""
+        parts: dict[str, Any] = {"attack": AttackConfig(**data["attack"])}
+        if data["early_attack"] is not None:
+            parts["early_attack"] = AttackConfig(**data["early_attack"])
+        if data["awp"] is not None:
+            parts["awp"] = AwpConfig(**data["awp"])
+        return cls(**{**data, **parts})
 
     def to_json(self) -> dict[str, Any]:
         """The settings as a report states them."""
         return asdict(self)
 
+    def attack_in(self, epoch: int) -> AttackConfig:
+        """The attack of `epoch` (counted from 0)."""
+        early = epoch < round(self.early_share * self.epochs)
+        return self.early_attack if self.early_attack is not None and early else self.attack
 
-def attack_batch(
-    config: AttackConfig,
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    threat: ThreatModel,
-    *,
-    generator: Generator,
-) -> Tensor:
-    """Adversarial training examples for one batch, crafted on the cross-entropy."""
-    match config.kind:
-        case "none":
-            return images
-        case "fgsm-rs":
-            return fgsm_rs(model, images, labels, threat, generator=generator)
-        case "n-fgsm":
-            return n_fgsm(model, images, labels, threat, generator=generator)
-        case "pgd":
-            return pgd(
-                model,
-                images,
-                labels,
-                threat,
-                steps=config.steps,
-                step_size=config.step_size * threat.epsilon,
-                random_start=True,
-                generator=generator,
-            )
+    def awp_in(self, epoch: int) -> bool:
+        """Whether weights are perturbed in `epoch` (counted from 0)."""
+        return self.awp is not None and epoch >= round(self.awp.warmup_share * self.epochs)
+
+    def _check_choices(self) -> None:
+        _check_choice("schedule", self.schedule, get_args(Schedule))
+        _check_choice("augmentation", self.augmentation, get_args(Augmentation))
+        _check_choice("precision", self.precision, get_args(Precision))
+        _check_choice("objective", self.objective, get_args(Objective))
+
+    def _check_numbers(self) -> None:
+        _check(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
+        _check(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
+        _check(0 <= self.momentum < 1, f"momentum must be in [0, 1), got {self.momentum}")
+        _check(0 <= self.label_smoothing < 1, f"label_smoothing: {self.label_smoothing}")
+        _check_share("early_share", self.early_share)
+        for name in ("epochs", "weight_decay", "factor_weight_decay", "warmup_epochs", "beta"):
+            value = getattr(self, name)
+            _check(value is None or value >= 0, f"{name} must not be negative, got {value}")
+        for name in ("gradient_clip", "examples_per_epoch"):
+            value = getattr(self, name)
+            _check(value is None or value > 0, f"{name} must be positive or None, got {value}")
+        for name in ("ema", "distillation"):
+            value = getattr(self, name)
+            if value is not None:
+                _check_share(name, value)
 
 
 def _check(holds: bool, message: str) -> None:
@@ -118,3 +149,7 @@ def _check(holds: bool, message: str) -> None:
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     _check(value in choices, f"unknown {name} {value!r}; use one of {choices}")
+
+
+def _check_share(name: str, value: float) -> None:
+    _check(0 <= value <= 1, f"{name} must be in [0, 1], got {value}")

@@ -16,14 +16,17 @@ from torch import Tensor, nn
 
 from cstar_core.attacks import ThreatModel
 from cstar_core.errors import Diverged
-from cstar_core.evaluation.batches import unit_interval
-from cstar_core.folding import FoldedCopy, attack_target
-from cstar_core.training.augmentation import augment
-from cstar_core.training.config import TrainingConfig, attack_batch
+from cstar_core.folding import attack_target
+from cstar_core.training.config import TrainingConfig
+from cstar_core.training.crafting import Crafter
+from cstar_core.training.descent import Descent
+from cstar_core.training.distributed import World
 from cstar_core.training.ema import WeightAverage
-from cstar_core.training.objectives import adversarial_cross_entropy, robust_distillation
+from cstar_core.training.execution import Execution
+from cstar_core.training.objectives import AttackedBatch, crafting_loss, make_objective
 from cstar_core.training.progress import Constraint, EpochEnd, Step
-from cstar_core.training.randomness import generator
+from cstar_core.training.randomness import generator, global_generator
+from cstar_core.training.sampling import Sampler
 from cstar_core.training.schedules import learning_rate
 from cstar_core.training.selection import HeldOutSelection
 
@@ -47,6 +50,10 @@ class AdversarialTrainer:
     from one seed. `state_dict()` is valid whenever `run()` has yielded: a run loaded from it ends
     with the same bits (on a CPU) as one that was never interrupted.
 
+    In a process of torch's default group it is one of several that train together: every process
+    makes the same trainer and runs it alike (see `distributed`). What an epoch's end decides is
+    the leader's, and all go on from its state.
+
     Raises ValueError when the data and the settings do not fit together, Diverged from `run()`
     when the loss stops being finite.
     """
@@ -65,19 +72,34 @@ class AdversarialTrainer:
         constraint: Constraint | None = None,
         selection: HeldOutSelection | None = None,
     ) -> None:
-        if len(images) != len(labels) or not len(images):
-            raise ValueError(f"{len(images)} images and {len(labels)} labels; need one label each")
-        if (config.distillation is None) != (teacher is None):
-            raise ValueError("give a teacher exactly when `distillation` is set")
-        self.model, self.images, self.labels = model, images, labels
-        self.threat, self.config, self.seed, self.phase = threat, config, seed, phase
-        self.teacher = None if teacher is None else _frozen(teacher)
+        self.model, self.config, self.seed, self.phase = model, config, seed, phase
         self.constraint, self.selection = constraint, selection
         self.average = None if config.ema is None else WeightAverage(model, config.ema)
-        self.optimizer = _sgd(model, config)
-        self._target = attack_target(model)
+        self.sampler = Sampler(images, labels, config, seed=seed, phase=phase)
+        self._world = World.current()
+        self.execution = self._world.execution(Execution.of(config, images.device))
+        self._share = self._world.share(min(config.batch_size, self.sampler.examples_per_epoch))
+        self._craft = Crafter(model, threat, loss=crafting_loss(config), execution=self.execution)
+        objective = make_objective(config, None if teacher is None else _frozen(teacher))
+        self._descent = Descent(
+            model,
+            config,
+            objective=self._world.objective(objective, model, self._share),
+            execution=self.execution,
+            constraint=constraint,
+        )
+        self._device = images.device
         self._at = _Position()
-        self._order: tuple[int, Tensor] | None = None
+
+    @property
+    def effective(self) -> dict[str, Any]:
+        """How the run is executed in fact, as plain data: device, precision, compiled, notes."""
+        return self.execution.to_json()
+
+    @property
+    def optimizer(self) -> torch.optim.SGD:
+        """The optimiser, one parameter group per weight decay."""
+        return self._descent.optimizer
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -85,17 +107,13 @@ class AdversarialTrainer:
         return self.model if self.average is None else self.average.model
 
     @property
-    def examples_per_epoch(self) -> int:
-        """Examples drawn each epoch, before the incomplete last batch is left out."""
-        return min(len(self.images), self.config.examples_per_epoch or len(self.images))
-
-    @property
     def steps_per_epoch(self) -> int:
         """Full batches in an epoch; one smaller batch if there is not a single full one."""
-        return max(1, self.examples_per_epoch // self.config.batch_size)
+        return self.sampler.steps_per_epoch
 
     def run(self) -> Iterator[Step | EpochEnd]:
         """Train from where the state stands to the end, yielding after every step and epoch."""
+        self._follow_leader()
         while self._at.epoch < self.config.epochs:
             while self._at.step < self.steps_per_epoch:
                 yield self._train_step()
@@ -123,7 +141,6 @@ class AdversarialTrainer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state_dict` of a trainer that was made with the same arguments."""
         self._at = _Position(**state["position"])
-        self._order = None
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, part in self._stateful_parts():
@@ -137,23 +154,21 @@ class AdversarialTrainer:
 
     def _train_step(self) -> Step:
         at = self._at
-        rate = self._set_learning_rate()
-        images, labels = self._batch()
-        with self._autocast():
-            adversarial = attack_batch(
-                self.config.attack,
-                self._attack_target(),
-                images,
-                labels,
-                self.threat,
-                generator=self._generator("attack", at.epoch, at.step),
-            )
-            self.model.train()
-            loss, logits = self._objective(images, adversarial, labels)
-        at.loss += self._descend(loss, rate)
+        rate = self._learning_rate(at.epoch * self.steps_per_epoch + at.step)
+        batch = self._attacked_batch()
+        purpose, perturbed = self._purpose("layers"), self.config.awp_in(at.epoch)
+        with global_generator(*purpose, device=self._device), self._share.draws():
+            loss, logits = self._descent.gradients(batch, perturbed=perturbed)
+        correct = int((logits.argmax(1) == batch.labels).sum())
+        loss, correct_of_all = self._world.total(loss / self._world.size, correct)
+        self._check_finite(loss, rate)
+        self._descent.step(rate)
+        if self.average is not None:
+            self.average.update(self.model)
+        at.loss += loss
         at.step += 1
-        at.correct += int((logits.argmax(1) == labels).sum())
-        at.seen += len(labels)
+        at.correct += int(correct_of_all)
+        at.seen += self._share.count
         return Step(
             epoch=at.epoch,
             epochs=self.config.epochs,
@@ -163,12 +178,35 @@ class AdversarialTrainer:
             accuracy=at.correct / at.seen,
         )
 
-    def _attack_target(self) -> nn.Module:
-        if isinstance(self._target, FoldedCopy):
-            self._target.refresh()
-        return self._target
+    def _attacked_batch(self) -> AttackedBatch:
+        images, labels = (
+            whole[self._share.rows]
+            for whole in self.sampler.batch(epoch=self._at.epoch, step=self._at.step)
+        )
+        with self._share.draws():
+            adversarial = self._craft(
+                self.config.attack_in(self._at.epoch),
+                images,
+                labels,
+                generator=generator(*self._purpose("attack"), device=self._device),
+            )
+        return AttackedBatch(images, adversarial, labels)
 
     def _end_epoch(self) -> EpochEnd:
+        epoch = self._at.epoch
+        metrics = self._world.received(self._epoch_metrics() if self._world.leads else {})
+        self._at = _Position(epoch=epoch + 1)
+        self._follow_leader()
+        return EpochEnd(epoch=epoch, epochs=self.config.epochs, metrics=metrics)
+
+    def _follow_leader(self) -> None:
+        """Go on from the leader's state: what it has chosen, and no rounding of our own."""
+        state = self._world.received(self.state_dict())
+        if not self._world.leads:
+            self.load_state_dict(state)
+
+    def _epoch_metrics(self) -> dict[str, float]:
+        """Let the constraint and the selection see the epoch; its figures."""
         at = self._at
         rate = self._learning_rate(at.epoch * self.steps_per_epoch + self.steps_per_epoch - 1)
         metrics = {
@@ -180,39 +218,7 @@ class AdversarialTrainer:
             metrics |= self.constraint.epoch_end(at.epoch, learning_rate=rate)
         if self.selection is not None:
             metrics |= self.selection.epoch_end(at.epoch, self.evaluated_model)
-        self._at = _Position(epoch=at.epoch + 1)
-        return EpochEnd(epoch=at.epoch, epochs=self.config.epochs, metrics=metrics)
-
-    def _objective(
-        self, images: Tensor, adversarial: Tensor, labels: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        if self.teacher is None or self.config.distillation is None:
-            return adversarial_cross_entropy(
-                self.model,
-                adversarial,
-                labels,
-                label_smoothing=self.config.label_smoothing,
-            )
-        return robust_distillation(
-            self.model, self.teacher, images, adversarial, alpha=self.config.distillation
-        )
-
-    def _descend(self, loss: Tensor, rate: float) -> float:
-        """One optimiser step; returns the loss, penalty included."""
-        penalty = None if self.constraint is None else self.constraint.penalty()
-        total = loss.item() + (0.0 if penalty is None else penalty.item())
-        self._check_finite(total, rate)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.config.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
-        if penalty is not None:
-            # After clipping: a far-away target must neither be slowed nor drown the loss.
-            penalty.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        if self.average is not None:
-            self.average.update(self.model)
-        return total
+        return metrics
 
     def _check_finite(self, loss: float, rate: float) -> None:
         if not math.isfinite(loss):
@@ -222,37 +228,9 @@ class AdversarialTrainer:
                 "lower the learning rate or set gradient_clip=1"
             )
 
-    def _batch(self) -> tuple[Tensor, Tensor]:
-        start = self._at.step * self.config.batch_size
-        index = self._epoch_order()[start : start + self.config.batch_size]
-        images = augment(
-            unit_interval(self.images[index]),
-            self.config.augmentation,
-            generator=self._generator("augmentation", self._at.epoch, self._at.step),
-        )
-        return images.contiguous(memory_format=torch.channels_last), self.labels[index]
-
-    def _epoch_order(self) -> Tensor:
-        """Indices of this epoch's examples, shuffled; drawn on the CPU for every device alike."""
-        epoch = self._at.epoch
-        if self._order is None or self._order[0] != epoch:
-            source = generator(self.seed, self.phase, "order", epoch)
-            order = torch.randperm(len(self.images), generator=source)
-            self._order = epoch, order[: self.examples_per_epoch].to(self.images.device)
-        return self._order[1]
-
-    def _generator(self, *purpose: str | int) -> torch.Generator:
-        return generator(self.seed, self.phase, *purpose, device=self.images.device)
-
-    def _autocast(self) -> torch.autocast:
-        enabled = self.config.precision == "bfloat16"
-        return torch.autocast(self.images.device.type, dtype=torch.bfloat16, enabled=enabled)
-
-    def _set_learning_rate(self) -> float:
-        rate = self._learning_rate(self._at.epoch * self.steps_per_epoch + self._at.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        return rate
+    def _purpose(self, name: str) -> tuple[int, str, str, int, int]:
+        """The names from which this step's random numbers for `name` are derived."""
+        return self.seed, self.phase, name, self._at.epoch, self._at.step
 
     def _learning_rate(self, step: int) -> float:
         return learning_rate(
@@ -267,18 +245,3 @@ class AdversarialTrainer:
 def _frozen(teacher: nn.Module) -> nn.Module:
     """A copy in eval mode without gradients, as fast as it can be made."""
     return attack_target(copy.deepcopy(teacher).eval().requires_grad_(False))
-
-
-def _sgd(model: nn.Module, config: TrainingConfig) -> torch.optim.SGD:
-    """SGD with momentum; vectors (norm scales, biases) keep out of weight decay unless asked."""
-
-    def decays(parameter: Tensor) -> bool:
-        return config.weight_decay_on_norm or parameter.dim() > 1
-
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if decays(p)], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if not decays(p)], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)

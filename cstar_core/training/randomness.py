@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -27,3 +29,17 @@ def generator(
 ) -> torch.Generator:
     """A new generator on `device`, for example `generator(0, "attack", epoch, step)`."""
     return torch.Generator(device=device).manual_seed(derive_seed(seed, *purpose))
+
+
+@contextmanager
+def global_generator(
+    seed: int, *purpose: str | int, device: torch.device | str = "cpu"
+) -> Iterator[None]:
+    """Seed torch's global generators inside, and restore them at exit: for layers like dropout."""
+    on_gpu = torch.device(device).type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+        derived = derive_seed(seed, *purpose)
+        torch.default_generator.manual_seed(derived)
+        if on_gpu:
+            torch.cuda.manual_seed(derived)
+        yield

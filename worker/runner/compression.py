@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from cstar_core.architectures import Architecture
 from cstar_core.attacks import ThreatModel
 from cstar_core.files.datasets import load_dataset
-from cstar_core.pipeline import PROFILES, Interrupted, State, Task, Workbench, run
+from cstar_core.pipeline import PROFILES, Interrupted, State, Task, Workbench, phases_of, run
 from cstar_core.pipeline.artifact import ONNX, PLAN, REPORT
 from cstar_core.pipeline.profiles import adapt
 from cstar_core.pipeline.report import result
@@ -33,6 +33,7 @@ from worker.protocol import (
     Spec,
     Stopped,
 )
+from worker.runner.companions import Companions, device_of, wanted_processes
 from worker.runner.voice import Voice
 
 PROGRESS_INTERVAL_S = 0.5
@@ -51,23 +52,34 @@ FILES = (
 
 def compress(spec: Spec, folder: Path, voice: Voice) -> None:
     """Run a compression from its last checkpoint, if there is one, to its artifacts."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    workbench = Workbench(
+    workbench = make_workbench(spec, folder, device=device_of(0))
+    checkpoint = folder / CHECKPOINT_FILE
+    state = State.load(checkpoint) if checkpoint.exists() else State()
+    observer = RunnerObserver(
+        voice,
+        checkpoint,
+        save_interval_s=spec.checkpoint_interval_s,
+        method=workbench.task.method,
+    )
+    try:
+        with Companions(folder, size=wanted_processes(), voice=voice) as companions:
+            phases = companions.accompany(phases_of(workbench.task))
+            run(workbench, state, observer, phases=phases)
+    except Interrupted:
+        voice.say(Stopped())
+        return
+    voice.say(Result(result=result(workbench, state), files=list(FILES)))
+
+
+def make_workbench(spec: Spec, folder: Path, *, device: torch.device) -> Workbench:
+    """Lay out what the folder of a compression holds."""
+    return Workbench(
         make_task(spec),
         load_file(folder / "weights.safetensors"),
         load_dataset(folder / "dataset.npz"),
         folder=folder,
         device=device,
     )
-    checkpoint = folder / CHECKPOINT_FILE
-    state = State.load(checkpoint) if checkpoint.exists() else State()
-    observer = RunnerObserver(voice, checkpoint, save_interval_s=spec.checkpoint_interval_s)
-    try:
-        run(workbench, state, observer)
-    except Interrupted:
-        voice.say(Stopped())
-        return
-    voice.say(Result(result=result(workbench, state), files=list(FILES)))
 
 
 def make_task(spec: Spec) -> Task:
@@ -89,6 +101,7 @@ def make_task(spec: Spec) -> Task:
         autoattack_examples=request.evaluation.autoattack_examples,
         min_robust_accuracy=targets.robustness.min_accuracy,
         min_clean_accuracy=targets.min_clean_accuracy,
+        method=request.method,
         facts={
             "job": {"id": subject["job_id"], "method": request.method},
             "model": subject["model"],
@@ -101,8 +114,10 @@ def make_task(spec: Spec) -> Task:
 class RunnerObserver:
     """Says progress, metrics, events and checkpoints over the pipe; hears SIGTERM."""
 
-    def __init__(self, voice: Voice, checkpoint: Path, *, save_interval_s: float) -> None:
-        self._voice = voice
+    def __init__(
+        self, voice: Voice, checkpoint: Path, *, save_interval_s: float, method: str = "cstar"
+    ) -> None:
+        self._voice, self._method = voice, method
         self._checkpoint = checkpoint
         self._save_interval_s = save_interval_s
         self._saved_at = time.monotonic()
@@ -118,7 +133,7 @@ class RunnerObserver:
         if phase == self._phase and now - self._said_at < PROGRESS_INTERVAL_S:
             return
         self._phase, self._said_at = phase, now
-        done = overall(phase, fraction)
+        done = overall(phase, fraction, method=self._method)
         self._voice.say(Progress(phase=phase, progress=done, eta_s=self._eta(now, done)))
 
     def metric(self, phase: str, name: str, value: float, *, step: int) -> None:

@@ -12,7 +12,7 @@ from cstar_core.errors import Diverged
 from cstar_core.training.config import AttackConfig
 from cstar_core.training.progress import EpochEnd, Step
 
-from .problems import config, dataset, epoch_ends, finish, network, trainer
+from .problems import THREAT, config, dataset, differences, epoch_ends, finish, network, trainer
 
 
 class Recorder(nn.Module):
@@ -184,7 +184,7 @@ def test_images_without_labels_are_refused() -> None:
             run.model,
             images,
             labels[:5],
-            threat=run.threat,
+            threat=THREAT,
             config=run.config,
             seed=0,
             phase="test",
@@ -195,8 +195,35 @@ def test_no_epochs_is_a_run_without_events() -> None:
     assert finish(trainer(config(epochs=0))) == []
 
 
-def test_bfloat16_trains_with_float32_weights() -> None:
-    run = trainer(config(epochs=1, precision="bfloat16"))
-    steps = [event for event in finish(run) if isinstance(event, Step)]
-    assert all(parameter.dtype == torch.float32 for parameter in run.model.parameters())
-    assert steps[-1].loss < 2
+def test_early_epochs_use_the_early_attack_and_later_ones_do_not() -> None:
+    def run(**changes: Any) -> Any:
+        return trainer(config(epochs=2, schedule="constant", **changes))
+
+    pgd, single = AttackConfig("pgd", 2), AttackConfig("n-fgsm")
+    switching = run(attack=pgd, early_attack=single, early_share=0.5)
+    only_single, only_pgd = run(attack=single), run(attack=pgd)
+    for now, first in zip(switching.run(), only_single.run(), strict=True):
+        same = differences(switching.state_dict()["model"], only_single.state_dict()["model"])
+        assert (same == []) == (now.epoch == 0), first
+    finish(only_pgd)
+    assert differences(switching.state_dict()["model"], only_pgd.state_dict()["model"]) != []
+
+
+def test_dropout_draws_from_the_seed_of_the_run_and_not_from_the_process() -> None:
+    def weights(process_seed: int) -> Any:
+        torch.manual_seed(process_seed)
+        model = network()
+        model.insert(7, nn.Dropout(0.5))
+        run = trainer(config(epochs=1), model=model)
+        before = torch.random.get_rng_state()
+        finish(run)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        return run.state_dict()
+
+    assert differences(weights(1), weights(2)) == []
+
+
+@pytest.mark.parametrize("objective", ["trades", "mart"])
+def test_training_learns_the_problem_by_either_objective(objective: str) -> None:
+    ends = epoch_ends(trainer(config(epochs=8, objective=objective, beta=2.0)))
+    assert ends[-1].metrics["train_robust_accuracy"] > 0.95

@@ -1,20 +1,28 @@
 from __future__ import annotations
 
+import functools
+import io
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from cstar_core.evaluation.robustness import PgdSettings
 from cstar_core.training.admm import Admm, AdmmConfig
-from cstar_core.training.config import AttackConfig
+from cstar_core.training.config import AttackConfig, AwpConfig
 from cstar_core.training.loop import AdversarialTrainer
 from cstar_core.training.selection import HeldOutSelection
 
 from .problems import THREAT, config, dataset, differences, finish, flat, network, trainer
 
+Make = Callable[[], AdversarialTrainer]
 EVENTS = 8  # two epochs of three steps and an end
 
 
@@ -51,24 +59,99 @@ def with_everything() -> AdversarialTrainer:
     )
 
 
-@pytest.mark.parametrize("make", [plain, with_everything])
-@pytest.mark.parametrize("interrupted_after", range(EVENTS))
-def test_a_run_interrupted_anywhere_ends_with_the_same_bits(
-    make: Callable[[], AdversarialTrainer], interrupted_after: int, tmp_path: Path
-) -> None:
-    undisturbed = make()
-    assert len(finish(undisturbed)) == EVENTS
+def trades() -> AdversarialTrainer:
+    """TRADES with its own attack, under weight perturbation from the second epoch on."""
+    return trainer(
+        config(
+            epochs=2,
+            objective="trades",
+            attack=AttackConfig("pgd", 2),
+            awp=AwpConfig(gamma=0.01, warmup_share=0.5),
+            label_smoothing=0.1,
+        )
+    )
 
+
+def mart() -> AdversarialTrainer:
+    """MART, with a single step in the first epoch and projected gradient descent in the second."""
+    return trainer(
+        config(
+            epochs=2,
+            objective="mart",
+            attack=AttackConfig("pgd", 2),
+            early_attack=AttackConfig("n-fgsm"),
+            early_share=0.5,
+        )
+    )
+
+
+def as_the_best_profile() -> AdversarialTrainer:
+    """Distillation, moving average, weight perturbation, ADMM, an attack that changes, dropout."""
+    model = network()
+    layer = model[3]
+    assert isinstance(layer, nn.Conv2d)
+    model.insert(7, nn.Dropout(0.2))
+    return trainer(
+        config(
+            epochs=2,
+            ema=0.9,
+            distillation=5 / 6,
+            gradient_clip=1.0,
+            attack=AttackConfig("pgd", 2),
+            early_attack=AttackConfig("n-fgsm"),
+            early_share=0.5,
+            awp=AwpConfig(gamma=0.01, warmup_share=0.0),
+            factor_weight_decay=0.0,
+            augmentation="crop_flip",
+        ),
+        model=model,
+        teacher=network(seed=4),
+        constraint=Admm({"3": layer.weight}, {"3": rank_one}, rho=0.5, config=AdmmConfig(epochs=2)),
+    )
+
+
+@functools.cache
+def undisturbed(make: Make) -> Any:
+    """The state at the end of a run that was never interrupted."""
+    run = make()
+    assert len(finish(run)) == EVENTS
+    return run.state_dict()
+
+
+@pytest.mark.parametrize("make", [plain, with_everything, trades, mart, as_the_best_profile])
+@settings(deadline=None, max_examples=5)
+@given(interrupted_after=st.integers(0, EVENTS - 1))
+def test_a_run_interrupted_anywhere_ends_with_the_same_bits(
+    make: Make, interrupted_after: int
+) -> None:
     first = make()
-    events = first.run()
-    for _ in range(interrupted_after):
-        next(events)
-    torch.save(first.state_dict(), tmp_path / "checkpoint.pt")
+    for _ in itertools.islice(first.run(), interrupted_after):
+        pass
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
     second = make()
-    second.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
+    second.load_state_dict(torch.load(file, weights_only=True))
+    torch.manual_seed(interrupted_after)  # what the process did before is no part of the run
     finish(second)
 
-    assert differences(second.state_dict(), undisturbed.state_dict()) == []
+    assert differences(second.state_dict(), undisturbed(make)) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "changes"),
+    [
+        (trades, {"awp": None}),
+        (trades, {"objective": "ce"}),
+        (mart, {"early_attack": None, "early_share": 0.0}),
+        (mart, {"beta": 0.0}),
+    ],
+)
+def test_each_of_these_settings_changes_the_run(make: Make, changes: dict[str, Any]) -> None:
+    other = trainer(replace(make().config, **changes))
+    finish(other)
+    model = other.state_dict()["model"]
+    assert differences(model, undisturbed(make)["model"]) != []
 
 
 def test_the_comparison_of_states_covers_every_part() -> None:
@@ -87,8 +170,7 @@ def test_a_state_holds_only_tensors_and_plain_values() -> None:
 
 
 def test_saving_in_the_middle_does_not_disturb_the_run(tmp_path: Path) -> None:
-    undisturbed, saved = with_everything(), with_everything()
-    finish(undisturbed)
+    saved = with_everything()
     for _ in saved.run():
         torch.save(saved.state_dict(), tmp_path / "checkpoint.pt")
-    assert differences(saved.state_dict(), undisturbed.state_dict()) == []
+    assert differences(saved.state_dict(), undisturbed(with_everything)) == []
