@@ -22,7 +22,7 @@ def write_artifact(workbench: Workbench, state: State) -> Path:
         task = workbench.task
         write_model(
             folder,
-            workbench.factorised_model(state).network,
+            workbench.compressed_model(state).network,
             input_shape=task.input_shape,
             mean=task.mean,
             std=task.std,

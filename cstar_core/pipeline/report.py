@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from cstar_core.pipeline.environment import environment
+from cstar_core.pipeline.methods import TRAINING
 from cstar_core.pipeline.state import State
 from cstar_core.pipeline.workbench import Workbench
-from cstar_core.ranks import RankPlan
 
 FORMAT = "cstar-report"
 VERSION = 1
@@ -22,6 +22,7 @@ def report(workbench: Workbench, state: State) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         **task.facts,
+        "method": {"name": task.method, "note": workbench.method.note},
         "result": result(workbench, state),
         "notes": _notes(workbench, state),
         "threat_model": {
@@ -32,27 +33,49 @@ def report(workbench: Workbench, state: State) -> dict[str, Any]:
         },
         "evaluation": state.findings["evaluating"],
         "plan": state.plan,
-        "phases": {
-            name: state.findings[name]
-            for name in ("checking", "dense_training", "planning", "admm", "factorising")
-        }
-        | {"fine_tuning": state.findings["fine_tuning"]},
+        "phases": {name: state.findings[name] for name in _until_trained(workbench)},
         "epochs": {
             name: state.findings.get(f"{name}_epochs", [])
-            for name in ("dense_training", "admm", "fine_tuning")
+            for name in _until_trained(workbench)
+            if name in TRAINING
         },
+        "execution": {
+            name: state.findings[f"{name}_execution"]
+            for name in _until_trained(workbench)
+            if f"{name}_execution" in state.findings
+        },
+        "before_fine_tuning": _before_fine_tuning(workbench, state),
         "verification": state.findings["exporting"]["verified"],
         "latency": state.findings["exporting"]["latency"],
-        "profile": task.profile.to_json(),
+        "latency_on_device": state.findings["exporting"]["latency_on_device"],
+        "profile": workbench.profile.to_json(),
         "seed": task.seed,
         "split_sha256": workbench.data.sha256,
         "environment": environment(torch.get_num_threads()),
     }
 
 
+def _until_trained(workbench: Workbench) -> tuple[str, ...]:
+    """Return the phases up to the last one that trains; what follows has parts of its own."""
+    phases, last = workbench.method.phases, workbench.method.last_training
+    return phases[: phases.index(last) + 1]
+
+
+def _before_fine_tuning(workbench: Workbench, state: State) -> dict[str, float | int | str]:
+    """Return how good the small network was on held-out images before it was trained as such."""
+    phase = workbench.method.compressed_by
+    found = state.findings[phase]
+    return {
+        "phase": phase,
+        "held_out_clean_accuracy": found["held_out_clean_accuracy"],
+        "held_out_robust_accuracy": found["held_out_robust_accuracy"],
+        "held_out_examples": len(workbench.held_out),
+    }
+
+
 def result(workbench: Workbench, state: State) -> dict[str, Any]:
     """Return targets with their outcomes, and the figures before and after."""
-    plan = RankPlan.from_dict(state.plan)
+    plan = workbench.plan(state)
     return {
         "targets": targets(workbench, state),
         "before": _figures(state, "before", parameters=plan.dense_parameters, macs=plan.dense_macs),
@@ -68,12 +91,14 @@ def targets(workbench: Workbench, state: State) -> list[dict[str, Any]]:
 
     An accuracy is met when the lower end of its 95 % interval meets it (evaluation.md, rule 5).
     """
-    task, plan = workbench.task, RankPlan.from_dict(state.plan)
+    task, plan = workbench.task, workbench.plan(state)
     after = state.findings["evaluating"]["after"]
     sizes = [
         ("ratio", task.limits.ratio, plan.ratio, _at_least),
         ("max_params", task.limits.max_params, plan.parameters, _at_most),
         ("max_macs", task.limits.max_macs, plan.macs, _at_most),
+        ("max_bytes", task.limits.max_bytes, _stored_bytes(state), _at_most),
+        ("max_latency_ms", task.limits.max_latency_ms, _latency_ms(state), _at_most),
     ]
     accuracies = [
         ("robust_accuracy", task.min_robust_accuracy, after["autoattack"]),
@@ -89,6 +114,18 @@ def targets(workbench: Workbench, state: State) -> list[dict[str, Any]]:
         for metric, requested, a in accuracies
         if requested is not None
     ]
+
+
+def _stored_bytes(state: State) -> int:
+    """Return the bytes of all tensors of the compressed network."""
+    return sum(tensor.nbytes for tensor in state.factorised.values())
+
+
+def _latency_ms(state: State) -> float:
+    """Return the measured time of one image on the device the job ran on."""
+    exported = state.findings["exporting"]
+    measured = exported["latency_on_device"] or exported["latency"]
+    return float(measured["after"]["batch 1"]["median_ms"])
 
 
 def _row(
@@ -135,10 +172,13 @@ def _plain(figure: dict[str, Any]) -> dict[str, Any]:
 
 def _notes(workbench: Workbench, state: State) -> list[str]:
     task = workbench.task
-    notes = list(state.findings["admm"]["notes"])
+    notes = list(state.findings.get("admm", {}).get("notes", []))
     for when in ("before", "after"):
         for flag in state.findings["evaluating"][when]["flags"]:
             notes.append(f"robustness figures {when}: {flag['code']} ({flag['detail']})")
+    for name in workbench.method.phases:
+        execution = state.findings.get(f"{name}_execution", {"notes": []})
+        notes += [f"phase {name}: {note}" for note in execution["notes"]]
     if task.profile.name == "quick":
         notes.append(f"profile quick: {task.profile.note}")
     return notes

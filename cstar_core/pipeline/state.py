@@ -17,13 +17,15 @@ FORMAT = 1
 class State:
     """Grows from phase to phase; `training` holds the trainer of the phase in progress.
 
-    `dense` are the weights of the dense network, `factorised` those of the compressed one once
-    there is one, `plan` the rank plan as JSON data, `findings` what the report will say, by
-    phase, `verdicts` the finished pieces of the evaluation by its name.
+    `dense` are the weights of the dense network, `teacher` those it had before ADMM, where a later
+    phase distils from them, `factorised` those of the compressed one once there is one, `plan` the
+    plan as JSON data, `findings` what the report will say, by phase, `verdicts` the finished
+    pieces of the evaluation by its name.
     """
 
     finished: list[str] = field(default_factory=list)
     dense: dict[str, Tensor] = field(default_factory=dict)
+    teacher: dict[str, Tensor] = field(default_factory=dict)
     factorised: dict[str, Tensor] = field(default_factory=dict)
     plan: dict[str, Any] = field(default_factory=dict)
     admm_targets: dict[str, Tensor] = field(default_factory=dict)
@@ -47,7 +49,8 @@ class State:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content.get("format") != FORMAT:
             raise ValueError(f"checkpoint format {content.get('format')}, expected {FORMAT}")
-        return cls(**{name: content[name] for name in _names()})
+        # A field that was added since the file was written starts empty.
+        return cls(**{name: content[name] for name in _names() if name in content})
 
 
 def _names() -> list[str]:

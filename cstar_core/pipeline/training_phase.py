@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from cstar_core.pipeline.observer import Interrupted, Observer
 from cstar_core.pipeline.state import State
+from cstar_core.pipeline.workbench import Workbench
 from cstar_core.training.loop import AdversarialTrainer
 from cstar_core.training.progress import EpochEnd
 
@@ -38,7 +39,20 @@ def train(
             observer.progress(phase, happening.fraction)
         _keep_or_stop(trainer, state, observer, phase)
     state.training = {}
+    state.findings[f"{phase}_execution"] = trainer.effective
     return last
+
+
+def train_compressed(workbench: Workbench, state: State, observer: Observer, *, phase: str) -> None:
+    """Train the compressed network of `state` by the profile's last recipe, keep its best epoch."""
+    config = workbench.profile.finetune
+    model = workbench.compressed_model(state)
+    teacher = workbench.teacher(state, config)
+    trainer = workbench.trainer(model, config, phase=phase, teacher=teacher)
+    last = train(trainer, state, observer, phase=phase)
+    trainer.load_best()
+    state.factorised = dict(model.network.state_dict())
+    state.findings[phase] = {"last_epoch": last, "best_epoch": int(last["best_epoch"])}
 
 
 def _keep_or_stop(

@@ -11,13 +11,16 @@ from torch import Tensor, nn
 
 from cstar_core.architectures import build, load, stem_name
 from cstar_core.evaluation.batches import unit_interval
-from cstar_core.factorization import restructure
 from cstar_core.files.datasets import DatasetArrays, hold_out
 from cstar_core.layers import Layer, describe
 from cstar_core.normalization import NormalizedModel
+from cstar_core.pipeline.budgets import budgets_within
+from cstar_core.pipeline.methods import METHODS, Method
+from cstar_core.pipeline.plans import Plan
+from cstar_core.pipeline.profiles import Profile, for_ratio
 from cstar_core.pipeline.state import State
 from cstar_core.pipeline.task import Task
-from cstar_core.ranks import Budget, Inventory, RankPlan
+from cstar_core.ranks import Budget, Inventory
 from cstar_core.training.config import TrainingConfig
 from cstar_core.training.loop import AdversarialTrainer
 from cstar_core.training.progress import Constraint
@@ -61,6 +64,18 @@ class Workbench:
         self.folder = folder
         self.device = device
 
+    @property
+    def method(self) -> Method:
+        """The way the task is to be done."""
+        return METHODS[self.task.method]
+
+    @property
+    def profile(self) -> Profile:
+        """The task's profile for the ratio it asks for, spent as its method spends it."""
+        limits = [budget.limit for budget in self.budgets if budget.unit == "parameters"]
+        ratio = self.inventory.dense("parameters") / min(limits) if limits else None
+        return self.method.spend(for_ratio(self.task.profile, ratio))
+
     @cached_property
     def test(self) -> Examples:
         """The test split."""
@@ -103,27 +118,32 @@ class Workbench:
     @property
     def budgets(self) -> tuple[Budget, ...]:
         """The task's limits as budgets for the whole network."""
-        limits = self.task.limits
-        budgets = []
-        if limits.ratio is not None:
-            budgets.append(self.inventory.budget(limits.ratio))
-        if limits.max_params is not None:
-            budgets.append(Budget("parameters", limits.max_params))
-        if limits.max_macs is not None:
-            budgets.append(Budget("macs", limits.max_macs))
-        return tuple(budgets)
+        return budgets_within(self.task.limits, self.inventory)
+
+    def check_limits(self) -> None:
+        """Raise TargetInfeasible or TargetUnsupported for limits that the method cannot meet."""
+        network = build(self.task.architecture)
+        self.method.plan_kind.check(network, self.layers, self.budgets)
 
     def dense_model(self, weights: dict[str, Tensor]) -> NormalizedModel:
         """Return the dense network with `weights`, normalisation inside."""
         return self.normalised(load(self.task.architecture, weights))
 
-    def factorised_model(self, state: State) -> NormalizedModel:
+    def plan(self, state: State) -> Plan:
+        """Return the plan of `state`."""
+        return self.method.plan_kind.read(state.plan)
+
+    def compressed_model(self, state: State) -> NormalizedModel:
         """Return the compressed network of `state`."""
-        plan = RankPlan.from_dict(state.plan)
-        network = restructure(load(self.task.architecture, state.dense), plan)
+        dense = load(self.task.architecture, state.dense)
+        network = self.method.plan_kind.build(dense, state.plan)
         if state.factorised:
             network.load_state_dict(state.factorised)
         return self.normalised(network)
+
+    def teacher(self, state: State, config: TrainingConfig) -> NormalizedModel | None:
+        """Return the robust dense network where `config` distils from it."""
+        return None if config.distillation is None else self.dense_model(state.teacher)
 
     def normalised(self, network: nn.Module) -> NormalizedModel:
         """Wrap a network so that it takes images in [0, 1], on the device, in eval mode."""
@@ -136,6 +156,7 @@ class Workbench:
         config: TrainingConfig,
         *,
         phase: str,
+        teacher: nn.Module | None = None,
         constraint: Constraint | None = None,
     ) -> AdversarialTrainer:
         """Return a trainer on the training split that keeps the best epoch on the held-out one.
@@ -150,6 +171,7 @@ class Workbench:
             config=config,
             seed=self.task.seed,
             phase=phase,
+            teacher=teacher,
             constraint=constraint,
             selection=self.selection() if constraint is None else None,
         )

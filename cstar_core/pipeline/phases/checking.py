@@ -13,8 +13,10 @@ def run(workbench: Workbench, state: State, observer: Observer) -> None:
     """Score the uploaded network on held-out training images and see whether it is robust enough.
 
     Robust enough is `min_accuracy` where the client asked for one, else the profile's share of
-    the clean accuracy (method.md section 5, step 0).
+    the clean accuracy (method.md section 5, step 0). Raises TargetInfeasible or TargetUnsupported
+    for limits that are out of reach of the task's method: nothing has been trained yet.
     """
+    workbench.check_limits()
     task = workbench.task
     state.dense = dict(workbench.uploaded)
     score = workbench.selection().score(workbench.dense_model(state.dense))

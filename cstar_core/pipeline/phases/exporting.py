@@ -41,7 +41,8 @@ def run(workbench: Workbench, state: State, observer: Observer) -> None:
     observer.progress(PHASE, 0.7)
     state.findings[PHASE] = {
         "verified": {k: v for k, v in verified.items() if k != "predictions"},
-        "latency": _latency(workbench, model),
+        "latency": _latency(workbench, model, torch.device("cpu")),
+        "latency_on_device": _latency_on_device(workbench, model),
         "bytes": {
             "before": (workbench.folder / "weights.safetensors").stat().st_size,
             "after": (folder / "model.safetensors").stat().st_size,
@@ -86,10 +87,19 @@ def _disagreements(verified: dict[str, Any], workbench: Workbench, state: State)
     return differing
 
 
-def _latency(workbench: Workbench, compressed: nn.Module) -> dict[str, Any]:
-    """Return milliseconds on the CPU, uploaded and compressed network in turn."""
-    dense = workbench.dense_model(dict(workbench.uploaded)).cpu()
-    measured = measure_latency({"before": dense, "after": compressed}, workbench.task.input_shape)
+def _latency_on_device(workbench: Workbench, compressed: nn.Module) -> dict[str, Any] | None:
+    """Return milliseconds on the job's device, None where that is the CPU."""
+    if workbench.device.type == "cpu":
+        return None
+    return _latency(workbench, compressed, workbench.device)
+
+
+def _latency(workbench: Workbench, compressed: nn.Module, device: torch.device) -> dict[str, Any]:
+    """Return milliseconds on `device`, uploaded and compressed network in turn."""
+    models = {"before": workbench.dense_model(dict(workbench.uploaded)), "after": compressed}
+    for model in models.values():
+        model.to(device)
+    measured = measure_latency(models, workbench.task.input_shape)
     return {
         when: {f"batch {figure.batch_size}": figure.to_json() for figure in figures}
         for when, figures in measured.items()
@@ -102,7 +112,8 @@ def _facts(workbench: Workbench) -> dict[str, Any]:
         **task.facts,
         "seed": task.seed,
         "architecture": task.architecture.to_json(),
-        "profile": task.profile.to_json(),
+        "method": task.method,
+        "profile": workbench.profile.to_json(),
         "split_sha256": workbench.data.sha256,
         "environment": environment(torch.get_num_threads()),
     }

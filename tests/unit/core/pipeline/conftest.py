@@ -70,7 +70,7 @@ def digits() -> DatasetArrays:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_bench(digits: DatasetArrays) -> Callable[..., Workbench]:
     """Return a function that lays out a workbench in a folder; `changes` go to its task."""
 
