@@ -18,6 +18,7 @@ from api.jobs.endpoints import router as jobs
 from api.jobs.history_endpoints import router as job_history
 from api.middleware import RequestMiddleware
 from api.models.endpoints import router as models
+from api.plans.endpoints import router as plans
 from api.system.endpoints import VERSION
 from api.system.endpoints import router as system
 from api.workers.endpoints import router as workers
@@ -28,6 +29,7 @@ _ROUTERS = (
     files,
     models,
     datasets,
+    plans,
     jobs,
     job_history,
     artifacts,

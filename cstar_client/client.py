@@ -7,13 +7,23 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import httpx
 
 CHUNK_BYTES = 1 << 20
 LONG_POLL_S = 20
 TERMINAL = {"succeeded", "failed", "cancelled", "paused", "ready", "rejected"}
+
+
+class Compression(TypedDict, total=False):
+    """How small: at least one limit. Milliseconds are for one image on the worker's device."""
+
+    ratio: float
+    max_params: int
+    max_macs: int
+    max_bytes: int
+    max_latency_ms: float
 
 
 class ApiError(Exception):
@@ -62,8 +72,29 @@ class Client:
         )
 
     def create(self, resource: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """POST to `models`, `datasets` or `jobs` and return the new document."""
+        """POST to `models`, `datasets`, `plans` or `jobs` and return the new document."""
         return self._send("POST", f"/v1/{resource}", json=dict(body))
+
+    def plan(
+        self,
+        model_id: str,
+        compression: Compression,
+        *,
+        profile: Literal["quick", "paper", "best"] = "quick",
+        rank_multiple: int | None = None,
+    ) -> dict[str, Any]:
+        """Return the ranks that a job would choose among, once they are planned; trains nothing.
+
+        The document is `ready` with `plan` and `candidates`, or `failed` with `error`. Raises
+        ApiError, with `best` in its problem, for a target out of reach.
+        """
+        body = {
+            "model_id": model_id,
+            "profile": profile,
+            "targets": {"compression": compression},
+            "options": {"rank_multiple": rank_multiple},
+        }
+        return self.wait("plans", self.create("plans", body)["id"])
 
     def get(self, resource: str, identifier: str, *, wait_s: int = 0) -> dict[str, Any]:
         """Return a document; with `wait_s` only once it is settled or that time is over."""
@@ -71,7 +102,7 @@ class Client:
         return self._send("GET", f"/v1/{resource}/{identifier}", headers=headers)
 
     def wait(self, resource: str, identifier: str) -> dict[str, Any]:
-        """Return a document once it is settled (ready, rejected, final or paused)."""
+        """Return a document once it is settled (ready, rejected, failed, final or paused)."""
         while True:
             document = self.get(resource, identifier, wait_s=LONG_POLL_S)
             if document["status"] in TERMINAL:

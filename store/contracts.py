@@ -9,6 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Positive = Annotated[int, Field(gt=0)]
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # PostgreSQL's text holds no NUL
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+RankMultiple = Annotated[int, Field(ge=1, le=64)]
+ProfileName = Literal["quick", "paper", "best"]
+# CSTAR and what it is compared with, as in cstar_core.pipeline.methods.
+Method = Literal[
+    "cstar",
+    "fixed_rank_admm",
+    "uniform_ranks",
+    "one_shot_tucker",
+    "filter_pruning",
+    "small_dense",
+]
 
 
 class Contract(BaseModel):
@@ -59,16 +70,23 @@ class DatasetRequest(Contract):
 
 
 class CompressionTarget(Contract):
-    """How small: at least one limit; several hold at once. `ratio` counts all parameters."""
+    """How small: at least one limit; several hold at once. `ratio` counts all parameters.
+
+    `max_bytes` counts the tensors of the exported network, `max_latency_ms` one image in
+    milliseconds on the device of the worker.
+    """
 
     ratio: float | None = Field(None, gt=1.0)
     max_params: Positive | None = None
     max_macs: Positive | None = None
+    max_bytes: Positive | None = None
+    max_latency_ms: float | None = Field(None, gt=0.0)
 
     @model_validator(mode="after")
     def _at_least_one(self) -> CompressionTarget:
-        if self.ratio is None and self.max_params is None and self.max_macs is None:
-            raise ValueError("give at least one of ratio, max_params, max_macs")
+        limits = CompressionTarget.model_fields
+        if all(getattr(self, name) is None for name in limits):
+            raise ValueError(f"give at least one of {', '.join(limits)}")
         return self
 
 
@@ -101,6 +119,29 @@ class Evaluation(Contract):
     autoattack_examples: Positive = 64
 
 
+class PlanTargets(Contract):
+    """The targets of a job, of which a dry run looks at `compression` alone."""
+
+    compression: CompressionTarget
+    robustness: RobustnessTarget | None = None
+    min_clean_accuracy: Fraction | None = None
+
+
+class PlanOptions(Contract):
+    """Departures from the profile that change ranks; None leaves the profile's value."""
+
+    rank_multiple: RankMultiple | None = None
+
+
+class PlanRequest(Contract):
+    """Body of `POST /v1/plans`: the ranks a job of this profile would choose among."""
+
+    model_id: Text
+    profile: ProfileName = "quick"
+    targets: PlanTargets
+    options: PlanOptions = PlanOptions()
+
+
 class Options(Contract):
     """Departures from the profile; None leaves the profile's value."""
 
@@ -109,7 +150,7 @@ class Options(Contract):
     admm_epochs: Annotated[int, Field(ge=1, le=1000)] | None = None
     finetune_epochs: Annotated[int, Field(ge=1, le=1000)] | None = None
     examples_per_epoch: Positive | None = None
-    rank_multiple: Annotated[int, Field(ge=1, le=64)] | None = None
+    rank_multiple: RankMultiple | None = None
 
 
 class JobRequest(Contract):
@@ -117,8 +158,8 @@ class JobRequest(Contract):
 
     model_id: Text
     dataset_id: Text
-    method: Literal["cstar"] = "cstar"
-    profile: Literal["quick", "paper"] = "quick"
+    method: Method = "cstar"
+    profile: ProfileName = "quick"
     seed: int = Field(0, ge=0, lt=2**31)
     targets: Targets
     evaluation: Evaluation = Evaluation()

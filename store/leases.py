@@ -149,12 +149,12 @@ def fail(
     """End a job with an error; None when the lease is gone."""
     phase = session.get_one(Job, lease.job_id).phase
     error = {
+        **(details or {}),
         "code": code,
         "message": message,
         "retryable": retryable,
         "phase": phase,
         "attempt": lease.attempt,
-        **(details or {}),
     }
     return transition(
         session,

@@ -160,12 +160,17 @@ def finish_dataset_validation(
 
 def fail_subject(session: Session, job: Job) -> None:
     """Reject the model or data set of a validation that could not be carried out."""
-    if job.kind == JobKind.COMPRESS or job.error is None:
+    subject: Model | Dataset
+    if job.error is None:
         return
-    subject = session.get_one(Model, job.model_id) if job.model_id else None
-    subject_row = subject or session.get_one(Dataset, job.dataset_id)
-    subject_row.status = Status.REJECTED
-    subject_row.reasons = [{"code": job.error["code"], "detail": job.error["message"]}]
+    if job.kind == JobKind.VALIDATE_MODEL:
+        subject = session.get_one(Model, job.model_id)
+    elif job.kind == JobKind.VALIDATE_DATASET:
+        subject = session.get_one(Dataset, job.dataset_id)
+    else:
+        return
+    subject.status = Status.REJECTED
+    subject.reasons = [{"code": job.error["code"], "detail": job.error["message"]}]
 
 
 def _finish_validation(session: Session, lease: Lease, findings: Mapping[str, Any]) -> Job:

@@ -51,9 +51,10 @@ def sources(target: JobState) -> frozenset[JobState]:
 
 
 class JobKind(StrEnum):
-    """What a job does; validations run through the same leases and runners as compressions."""
+    """What a job does; short work runs through the same leases and runners as compressions."""
 
     COMPRESS = "compress"
+    PLAN = "plan"
     VALIDATE_MODEL = "validate_model"
     VALIDATE_DATASET = "validate_dataset"
 
@@ -64,6 +65,14 @@ class Status(StrEnum):
     VALIDATING = "validating"
     READY = "ready"
     REJECTED = "rejected"
+
+
+class PlanStatus(StrEnum):
+    """Where a dry run is; told from the state of the job that makes it."""
+
+    PLANNING = "planning"
+    READY = "ready"
+    FAILED = "failed"
 
 
 class ErrorCode(StrEnum):

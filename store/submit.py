@@ -13,7 +13,7 @@ from store.lifecycle import add_event, dispatch
 from store.states import JobKind, JobState
 from store.tables import Job
 
-VALIDATION_QUEUE = "io"  # short work that trains nothing
+IO_QUEUE = "io"  # short work that trains nothing
 
 
 def submit(

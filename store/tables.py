@@ -201,6 +201,22 @@ class Job(Base):
     )
 
 
+class Plan(Base):
+    """A request for a dry run. The job has its state and result; plans of one `key` share it.
+
+    `key` is the SHA-256 of everything the result depends on. A plan goes with its model or job.
+    """
+
+    __tablename__ = "plans"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), index=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    key: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+    __table_args__ = (Index("ix_plans_tenant_id_key", "tenant_id", "key"),)
+
+
 class JobAttempt(Base):
     """One claim of a job by one worker, with the tail of the runner's log (at most 64 KiB)."""
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from store import leases, records
 from store.blobs import BlobStore
 from store.leases import Lease
+from store.results import PlanResult
 from store.states import ErrorCode, JobKind
 from store.tables import Job
 from worker.attempt import Attempt
@@ -30,6 +31,7 @@ class Outcome:
     code: ErrorCode = ErrorCode.INTERNAL
     message: str = ""
     retryable: bool = False
+    best: Mapping[str, float] = field(default_factory=dict)
     result: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[OutputFile, ...] = ()
 
@@ -40,7 +42,7 @@ class Outcome:
             return cls("done", result=message.result, files=tuple(message.files))
         known = message.code in set(ErrorCode)
         code = ErrorCode(message.code) if known else ErrorCode.INTERNAL
-        return cls("failed", code, message.message, message.retryable)
+        return cls("failed", code, message.message, message.retryable, message.best)
 
     @classmethod
     def failed(cls, code: ErrorCode, message: str) -> Outcome:
@@ -105,6 +107,9 @@ def _finish(
         records.finish_model_validation(session, lease, findings=outcome.result, weights=blob)
     elif kind == JobKind.VALIDATE_DATASET:
         records.finish_dataset_validation(session, lease, findings=outcome.result, blob=blob)
+    elif kind == JobKind.PLAN:
+        found = PlanResult.model_validate(outcome.result)
+        records.finish(session, lease, result=found.model_dump(mode="json"), files=[])
     else:
         records.finish(session, lease, result=outcome.result, files=files)
 
@@ -119,6 +124,7 @@ def _fail_or_lose(session: Session, attempt: Attempt, outcome: Outcome, log: str
             code=outcome.code,
             message=outcome.message,
             retryable=outcome.retryable,
+            details={"best": dict(outcome.best)} if outcome.best else None,
         )
     else:
         job = leases.lose(

@@ -107,12 +107,16 @@ class Result(Message):
 
 
 class Failure(Message):
-    """The work cannot be done; `code` is one of store.states.ErrorCode."""
+    """The work cannot be done; `code` is one of store.states.ErrorCode.
+
+    `best` has the least that can be met of a target out of reach, under the target's name.
+    """
 
     type: Literal["failure"] = "failure"
     code: str
     message: Text = Field(max_length=MAX_MESSAGE)
     retryable: bool = False
+    best: dict[Text, int | float] = {}
 
 
 class Stopped(Message):

@@ -84,10 +84,10 @@ def _inputs(session: Session, job: Job) -> dict[str, str]:
     if job.kind == JobKind.VALIDATE_DATASET:
         file_id = session.get_one(Dataset, job.dataset_id).file_id
         return {UPLOAD_FILE: session.get_one(File, file_id).sha256}
-    inputs = {
-        WEIGHTS_FILE: str(session.get_one(Model, job.model_id).weights_sha256),
-        DATASET_FILE: str(session.get_one(Dataset, job.dataset_id).blob_sha256),
-    }
+    inputs = {WEIGHTS_FILE: str(session.get_one(Model, job.model_id).weights_sha256)}
+    if job.kind == JobKind.PLAN:
+        return inputs
+    inputs[DATASET_FILE] = str(session.get_one(Dataset, job.dataset_id).blob_sha256)
     checkpoint = session.get(Checkpoint, job.id)
     return inputs if checkpoint is None else {**inputs, CHECKPOINT_FILE: checkpoint.sha256}
 
@@ -104,21 +104,22 @@ def _spec(session: Session, job: Job, settings: Settings) -> Spec:
 
 
 def _subject(session: Session, job: Job) -> dict[str, Any]:
-    """Return what a compression needs to know of its model and data set."""
-    if job.kind != JobKind.COMPRESS:
+    """Return what a plan or a compression needs to know of its model and data set."""
+    if job.kind not in (JobKind.PLAN, JobKind.COMPRESS):
         return {}
     model = session.get_one(Model, job.model_id)
-    dataset = session.get_one(Dataset, job.dataset_id)
-    facts = {
+    facts: dict[str, Any] = {
         "job_id": job.id,
         "model": {"id": model.id, "name": model.name, "weights_sha256": model.weights_sha256},
-        "dataset": {
-            "id": dataset.id,
-            "name": dataset.name,
-            "content_sha256": dataset.content_sha256,
-        },
         "architecture": model.architecture,
         "input": model.input,
         "num_classes": model.num_classes,
     }
+    if job.kind == JobKind.COMPRESS:
+        dataset = session.get_one(Dataset, job.dataset_id)
+        facts["dataset"] = {
+            "id": dataset.id,
+            "name": dataset.name,
+            "content_sha256": dataset.content_sha256,
+        }
     return dict(json.loads(json.dumps(facts)))

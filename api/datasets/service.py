@@ -11,7 +11,7 @@ from store.contracts import DatasetRequest, document
 from store.database import database_now
 from store.identifiers import new_id
 from store.states import JobKind, Status
-from store.submit import VALIDATION_QUEUE, submit
+from store.submit import IO_QUEUE, submit
 from store.tables import Dataset
 
 
@@ -35,7 +35,7 @@ def create(session: Session, request: DatasetRequest, *, tenant_id: str) -> Data
         session,
         tenant_id=tenant_id,
         kind=JobKind.VALIDATE_DATASET,
-        queue=VALIDATION_QUEUE,
+        queue=IO_QUEUE,
         request=requested,
         dataset_id=dataset.id,
     )

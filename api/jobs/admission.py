@@ -9,6 +9,7 @@ from api.errors import (
     DatasetRejected,
     DomainError,
     Fault,
+    InvalidRequest,
     LabelsOutsideClasses,
     ModelNotReady,
     ModelRejected,
@@ -16,17 +17,24 @@ from api.errors import (
     TargetInfeasible,
     TooFewExamples,
 )
-from store.contracts import CompressionTarget, Evaluation
+from store.contracts import CompressionTarget, Evaluation, Method
 from store.states import Status
 from store.tables import Dataset, Model
 
+_WITHOUT_RANKS: frozenset[Method] = frozenset({"filter_pruning", "small_dense"})
+_MINIMA = {"max_params": "min_parameters", "max_macs": "min_macs", "max_bytes": "min_bytes"}
 
-def check_ready(model: Model, dataset: Dataset) -> None:
-    """Raise ModelNotReady, ModelRejected, DatasetNotReady or DatasetRejected."""
+
+def check_model_ready(model: Model) -> None:
+    """Raise ModelNotReady or ModelRejected."""
     if model.status == Status.VALIDATING:
         raise ModelNotReady(_wait_for(f"Model {model.id}", f"/v1/models/{model.id}"))
     if model.status == Status.REJECTED:
         raise _rejected(ModelRejected, "model", model)
+
+
+def check_dataset_ready(dataset: Dataset) -> None:
+    """Raise DatasetNotReady or DatasetRejected."""
     if dataset.status == Status.VALIDATING:
         raise DatasetNotReady(_wait_for(f"Data set {dataset.id}", f"/v1/datasets/{dataset.id}"))
     if dataset.status == Status.REJECTED:
@@ -52,17 +60,35 @@ def check_fit(model: Model, dataset: Dataset) -> None:
         )
 
 
+def check_method(method: Method, target: CompressionTarget, model: Model) -> None:
+    """Raise what `check_feasible` raises, or InvalidRequest for a limit the method cannot meet.
+
+    How small a method without ranks can become is found by the runner alone.
+    """
+    if method not in _WITHOUT_RANKS:
+        check_feasible(target, model)
+    elif target.max_latency_ms is not None:
+        raise _refusal(
+            InvalidRequest,
+            f"{method} cannot aim at a latency; leave max_latency_ms out, or choose another "
+            "method.",
+            "/targets/compression/max_latency_ms",
+        )
+
+
 def check_feasible(target: CompressionTarget, model: Model) -> None:
-    """Raise TargetInfeasible with the best that can be met of everything asked for too much."""
+    """Raise TargetInfeasible with the best that ranks can meet of everything asked for too much.
+
+    Latency depends on the device, so the runner judges it.
+    """
     limits, best = model.limits or {}, {}
-    parameters = model.parameters or 0
-    least, least_macs = limits.get("min_parameters", 1), limits.get("min_macs", 0)
+    parameters, least = model.parameters or 0, limits.get("min_parameters", 1)
     if target.ratio is not None and target.ratio > parameters / least:
         best["ratio"] = math.floor(parameters * 100 / least) / 100
-    if target.max_params is not None and target.max_params < least:
-        best["max_params"] = least
-    if target.max_macs is not None and target.max_macs < least_macs:
-        best["max_macs"] = least_macs
+    for name, minimum in _MINIMA.items():
+        asked, possible = getattr(target, name), limits.get(minimum, 0)
+        if asked is not None and asked < possible:
+            best[name] = possible
     if best:
         raise _infeasible(target, best)
 

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.jobs.admission import check_feasible, check_fit, check_ready, resolve_evaluation
+from api.jobs.admission import (
+    check_dataset_ready,
+    check_fit,
+    check_method,
+    check_model_ready,
+    resolve_evaluation,
+)
 from api.jobs.schemas import JobDocument, job_document
 from api.pagination import Cursor, Slice, keyset
 from api.tenancy import find, missing, owned
@@ -21,9 +27,10 @@ def create(session: Session, request: JobRequest, *, tenant_id: str, queue: str)
     """Queue a compression that can be carried out; raises one of the errors of `admission`."""
     model = find(session, Model, request.model_id, tenant_id=tenant_id, pointer="/model_id")
     dataset = find(session, Dataset, request.dataset_id, tenant_id=tenant_id, pointer="/dataset_id")
-    check_ready(model, dataset)
+    check_model_ready(model)
+    check_dataset_ready(dataset)
     check_fit(model, dataset)
-    check_feasible(request.targets.compression, model)
+    check_method(request.method, request.targets.compression, model)
     counts = dataset.num_examples or {}
     evaluation = resolve_evaluation(request.evaluation, test_examples=counts.get("test", 0))
     return submit(

@@ -13,10 +13,14 @@ from store.states import Status
 
 
 class Limits(BaseModel):
-    """How small the model can be made: the least parameters and multiply-accumulates."""
+    """How small ranks can make the model: the least of each, all at rank 1.
+
+    `min_bytes` counts its tensors; models validated by an earlier version lack it.
+    """
 
     min_parameters: int
     min_macs: int
+    min_bytes: int | None = None
 
 
 class ModelDocument(BaseModel):

@@ -16,7 +16,7 @@ from store.contracts import ModelRequest, NamedArchitecture, document
 from store.database import database_now
 from store.identifiers import new_id
 from store.states import JobKind, Status
-from store.submit import VALIDATION_QUEUE, submit
+from store.submit import IO_QUEUE, submit
 from store.tables import Model
 
 
@@ -44,7 +44,7 @@ def create(session: Session, request: ModelRequest, *, tenant_id: str) -> Model:
         session,
         tenant_id=tenant_id,
         kind=JobKind.VALIDATE_MODEL,
-        queue=VALIDATION_QUEUE,
+        queue=IO_QUEUE,
         request=requested,
         model_id=model.id,
     )

@@ -78,6 +78,7 @@ def test_fewer_classes_than_the_models_are_fine(client: Any, world: World) -> No
         ({"ratio": 10.01}, {"ratio": 10.0}),
         ({"max_params": 99}, {"max_params": 100}),
         ({"max_macs": 6999}, {"max_macs": 7000}),
+        ({"max_bytes": 479}, {"max_bytes": 480}),
         ({"ratio": 11, "max_params": 500, "max_macs": 1}, {"ratio": 10.0, "max_macs": 7000}),
     ],
 )
@@ -93,12 +94,56 @@ def test_an_infeasible_target_is_refused_with_the_best_that_can_be_met(
         assert f"{name} {value:g}" in problem["detail"]
 
 
-@pytest.mark.parametrize("limits", [{"ratio": 10.0}, {"max_params": 100}, {"max_macs": 7000}])
+@pytest.mark.parametrize(
+    "limits", [{"ratio": 10.0}, {"max_params": 100}, {"max_macs": 7000}, {"max_bytes": 480}]
+)
 def test_the_best_that_can_be_met_is_accepted(
     client: Any, world: World, limits: dict[str, Any]
 ) -> None:
     body = world.job_body(targets=compression(**limits))
     assert client.post("/v1/jobs", json=body).status_code == 202
+
+
+def test_a_latency_is_left_to_the_runner(client: Any, world: World) -> None:
+    body = world.job_body(targets=compression(max_latency_ms=1e-6))
+    assert client.post("/v1/jobs", json=body).status_code == 202
+
+
+def test_bytes_of_a_model_of_an_earlier_version_are_left_to_the_runner(
+    client: Any, world: World
+) -> None:
+    model_id = world.model(limits={"min_parameters": 100, "min_macs": 7000})
+    body = world.job_body(model_id=model_id, targets=compression(max_bytes=1))
+    assert client.post("/v1/jobs", json=body).status_code == 202
+
+
+@pytest.mark.parametrize("method", ["fixed_rank_admm", "uniform_ranks", "one_shot_tucker"])
+def test_what_ranks_cannot_reach_is_refused_for_every_method_of_ranks(
+    client: Any, world: World, method: str
+) -> None:
+    problem = refused(client, world, method=method, targets=compression(ratio=11)).json()
+    assert problem["code"] == "target_infeasible"
+
+
+@pytest.mark.parametrize("method", ["filter_pruning", "small_dense"])
+def test_a_method_without_ranks_is_not_judged_by_them(
+    client: Any, world: World, method: str
+) -> None:
+    job = client.post(
+        "/v1/jobs", json=world.job_body(method=method, targets=compression(ratio=11))
+    ).json()
+    assert (job["state"], job["method"]) == ("queued", method)
+
+
+@pytest.mark.parametrize("method", ["filter_pruning", "small_dense"])
+def test_a_method_that_cannot_aim_at_a_latency_says_so(
+    client: Any, world: World, method: str
+) -> None:
+    targets = compression(ratio=2, max_latency_ms=5)
+    problem = refused(client, world, method=method, targets=targets).json()
+    assert problem["code"] == "invalid_request"
+    assert problem["errors"][0]["pointer"] == "/targets/compression/max_latency_ms"
+    assert method in problem["detail"]
 
 
 @given(st.integers(1, 10**9), st.integers(1, 10**9))

@@ -69,6 +69,7 @@ def things(client: Any, world: World) -> dict[str, str]:
     assert lease is not None
     world.finish(lease, ("model.safetensors", b"weights"))
     artifacts = client.get(f"/v1/jobs/{done}/artifacts").json()["data"]
+    found["plan_id"] = client.post("/v1/plans", json=world.plan_body()).json()["id"]
     return found | {"artifact_id": artifacts[0]["id"]}
 
 
@@ -81,7 +82,9 @@ def test_what_another_tenant_owns_is_not_there(
     assert ask(client, method, named).status_code != 404
 
 
-@pytest.mark.parametrize("path", ["/v1/files", "/v1/models", "/v1/datasets", "/v1/jobs"])
+@pytest.mark.parametrize(
+    "path", ["/v1/files", "/v1/models", "/v1/datasets", "/v1/plans", "/v1/jobs"]
+)
 def test_a_list_has_the_tenants_own_things_only(
     stranger: Any, client: Any, things: dict[str, str], path: str
 ) -> None:
@@ -89,9 +92,13 @@ def test_a_list_has_the_tenants_own_things_only(
     assert stranger.get(path).json()["data"] == []
 
 
+@pytest.mark.parametrize("noun", ["job", "plan"])
 def test_a_body_cannot_name_what_another_tenant_owns(
-    stranger: Any, world: World, things: dict[str, str]
+    stranger: Any, world: World, things: dict[str, str], noun: str
 ) -> None:
-    body = world.job_body(model_id=things["model_id"], dataset_id=things["dataset_id"])
-    problem = stranger.post("/v1/jobs", json=body).json()
+    bodies = {
+        "job": world.job_body(model_id=things["model_id"], dataset_id=things["dataset_id"]),
+        "plan": world.plan_body(model_id=things["model_id"]),
+    }
+    problem = stranger.post(f"/v1/{noun}s", json=bodies[noun]).json()
     assert (problem["status"], problem["errors"][0]["pointer"]) == (404, "/model_id")

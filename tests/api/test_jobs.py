@@ -134,11 +134,12 @@ def test_an_unknown_state_is_refused(client: Any) -> None:
     assert problem["errors"][0]["parameter"] == "state"
 
 
-def test_validations_are_not_jobs_to_a_client(client: Any, world: World) -> None:
+@pytest.mark.parametrize("kind", [JobKind.VALIDATE_MODEL, JobKind.PLAN])
+def test_short_work_is_no_job_to_a_client(client: Any, world: World, kind: JobKind) -> None:
     job_id = rows.add_job(
         world.database,
         tenant_id=world.tenant_id,
-        kind=JobKind.VALIDATE_MODEL,
+        kind=kind,
         model_id=world.model(),
     )
     assert client.get("/v1/jobs").json()["data"] == []
@@ -146,8 +147,9 @@ def test_validations_are_not_jobs_to_a_client(client: Any, world: World) -> None
 
 
 def test_targets_come_back_as_they_were_sent(client: Any, world: World) -> None:
+    limits = {"max_params": 900, "max_macs": 40_000, "max_bytes": 3000, "max_latency_ms": 0.5}
     targets = {
-        "compression": {"ratio": 2.5, "max_params": 900, "max_macs": 40_000},
+        "compression": {"ratio": 2.5} | limits,
         "robustness": {"norm": "l2", "epsilon": 0.5, "min_accuracy": 0.3},
         "min_clean_accuracy": 0.6,
     }

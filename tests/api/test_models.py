@@ -50,9 +50,14 @@ def test_a_validation_is_queued_with_the_whole_request(
 def test_a_ready_model_shows_what_was_found(client: Any, world: World) -> None:
     model = client.get(f"/v1/models/{world.model()}").json()
     assert (model["status"], model["parameters"], model["macs"]) == ("ready", 1000, 50_000)
-    assert model["limits"] == {"min_parameters": 100, "min_macs": 7000}
+    assert model["limits"] == {"min_parameters": 100, "min_macs": 7000, "min_bytes": 480}
     assert model["architecture"]["name"] == "resnet8_cifar"
     assert model["input"]["shape"] == [3, 8, 8]
+
+
+def test_a_model_of_an_earlier_version_has_no_least_bytes(client: Any, world: World) -> None:
+    model_id = world.model(limits={"min_parameters": 100, "min_macs": 7000})
+    assert client.get(f"/v1/models/{model_id}").json()["limits"]["min_bytes"] is None
 
 
 def test_a_rejected_model_shows_why(client: Any, world: World) -> None:

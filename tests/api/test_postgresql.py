@@ -11,6 +11,7 @@ from store.settings import Settings
 from store.states import JobState
 from tests.api.test_files import upload
 from tests.api.test_jobs import create
+from tests.api.test_plans import ask
 from tests.api.world import MODEL, World, archive
 
 
@@ -39,6 +40,16 @@ def test_a_file_becomes_a_model(client: Any) -> None:
     file_id = upload(client, archive()).json()["id"]
     model = client.post("/v1/models", json=MODEL | {"file_id": file_id}).json()
     assert client.get("/v1/models").json()["data"] == [model]
+
+
+def test_a_plan_is_found_again_that_of_the_same_model_first(client: Any, world: World) -> None:
+    bodies = [world.plan_body(), world.plan_body()]
+    plans = [ask(client, body).json() for body in bodies]
+    world.finish_plan(plans[0]["id"])
+    for body, plan in zip(bodies, plans, strict=True):
+        again = ask(client, body)
+        assert (again.status_code, again.json()["id"]) == (200, plan["id"])
+    assert len(client.get("/v1/plans").json()["data"]) == 2
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs/%00", "/v1/files/a%00b/content", "/v1/models/\u2028"])

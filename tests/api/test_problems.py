@@ -104,9 +104,9 @@ def test_a_database_that_is_down_is_a_503_to_try_again(
         ),
         (
             "/v1/jobs",
-            JOB | {"targets": TARGETS | {"compression": {"ratio": 4, "max_bytes": 1}}},
-            "/targets/compression/max_bytes",
-            "max_macs, max_params, ratio",
+            JOB | {"targets": TARGETS | {"compression": {"ratio": 4, "sparsity": 1}}},
+            "/targets/compression/sparsity",
+            "max_bytes, max_latency_ms, max_macs, max_params, ratio",
         ),
         ("/v1/models", MODEL | {"file_id": "f", "a/b~c": 1}, "/a~1b~0c", "architecture"),
         (

@@ -14,7 +14,7 @@ from store.identifiers import new_id
 from store.leases import Lease
 from store.records import ArtifactFile
 from store.states import ErrorCode, JobState, Status
-from store.tables import Dataset, Model
+from store.tables import Dataset, Model, Plan
 from tests.support import rows
 
 INPUT = {"shape": [3, 8, 8], "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
@@ -31,7 +31,7 @@ def archive(text: str = "weights") -> bytes:
     """Return the bytes of a small zip file."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
-        file.writestr("data.pkl", text)
+        file.writestr(zipfile.ZipInfo("data.pkl"), text)  # the same bytes whenever it is made
     return buffer.getvalue()
 
 
@@ -59,7 +59,7 @@ class World:
                 "num_classes": 10,
                 "parameters": 1000,
                 "macs": 50_000,
-                "limits": {"min_parameters": 100, "min_macs": 7000},
+                "limits": {"min_parameters": 100, "min_macs": 7000, "min_bytes": 480},
                 "created_at": database_now(session),
             }
             model = Model(**(values | columns))
@@ -95,6 +95,32 @@ class World:
         body["model_id"] = body["model_id"] or self.model()
         body["dataset_id"] = body.get("dataset_id") or self.dataset()
         return body
+
+    def plan_body(self, **fields: Any) -> dict[str, Any]:
+        """Return the body of a dry run that can be made."""
+        body: dict[str, Any] = {"targets": {"compression": TARGETS["compression"]}} | fields
+        if "model_id" not in body:
+            body["model_id"] = self.model()
+        return body
+
+    def plan_job(self, plan_id: str) -> str:
+        """Return the id of the job that makes a plan."""
+        with self.database.reading() as session:
+            return session.get_one(Plan, plan_id).job_id
+
+    def finish_plan(self, plan_id: str) -> None:
+        """Let the runner of a plan have found something."""
+        lease = rows.claim(self.database, self.plan_job(plan_id))
+        with self.database.writing() as session:
+            records.finish(session, lease, result=rows.PLAN_RESULT, files=[])
+
+    def fail_plan(self, plan_id: str, **details: Any) -> None:
+        """Let the runner of a plan have failed."""
+        lease = rows.claim(self.database, self.plan_job(plan_id))
+        with self.database.writing() as session:
+            code = ErrorCode.TARGET_INFEASIBLE
+            values = {"code": code, "message": "too fast", "retryable": False}
+            assert leases.fail(session, lease, details=details, **values)
 
     def bring(self, job_id: str, state: JobState) -> Lease | None:
         """Bring a queued job to `state` the way the service does."""

@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from store.settings import Settings
-from store.submit import VALIDATION_QUEUE
+from store.submit import IO_QUEUE
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")
@@ -115,7 +115,7 @@ def test_the_secret_of_the_keys_is_the_apis_alone() -> None:
 def test_every_queue_that_jobs_are_put_into_has_a_worker() -> None:
     always = [service for service in SERVICES.values() if "profiles" not in service]
     served = set().union(*map(queues_of, always))
-    assert served == {Settings.model_fields["job_queue"].default, VALIDATION_QUEUE}
+    assert served == {Settings.model_fields["job_queue"].default, IO_QUEUE}
 
 
 @services

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import inspect, select, text
+from sqlalchemy.exc import IntegrityError
 
 from store import migrate, records
 from store.database import Database, database_now
@@ -17,6 +19,7 @@ from store.tables import Base, Job, Worker
 from tests.support.databases import contents
 from tests.support.rows import (
     add_job,
+    add_plan,
     add_validation,
     blob_of,
     claim,
@@ -36,6 +39,7 @@ def fill(database: Database) -> None:
     """Leave at least one row in every table, also rows that refer to rows of their own table."""
     add_validation(database, JobKind.VALIDATE_MODEL)
     add_validation(database, JobKind.VALIDATE_DATASET)
+    add_plan(database)
     lease = running_job(database)
     file = ArtifactFile("report", "report.json", "application/json", blob_of(b"report"))
     with database.writing() as session:
@@ -107,6 +111,53 @@ def test_every_migration_can_be_undone_and_done_again(bare_database: Database) -
         assert tables(bare_database) == before
         migrate.upgrade(bare_database, revision)
     migrate.check(bare_database)
+
+
+def test_a_downgrade_behind_plans_keeps_every_other_row(bare_database: Database) -> None:
+    migrate.upgrade(bare_database)
+    fill(bare_database)
+    claim(bare_database, add_plan(bare_database))  # leaves an event and an attempt
+    before = contents(bare_database)
+    planned = [row[0] for row in before["jobs"] if "plan" in row]
+    migrate.downgrade(bare_database, "0001")
+    migrate.upgrade(bare_database)
+    after = contents(bare_database)
+    assert before.pop("plans")
+    assert after.pop("plans") == []
+    for table, rows in before.items():
+        assert after[table] == [row for row in rows if not any(job in row for job in planned)], (
+            table
+        )
+    migrate.check(bare_database)
+
+
+def test_a_job_may_not_be_of_a_kind_that_is_not_known(bare_database: Database) -> None:
+    migrate.upgrade(bare_database)
+    add_job(bare_database)
+    with pytest.raises(IntegrityError, match="ck_jobs_kind"), bare_database.writing() as session:
+        session.execute(text("UPDATE jobs SET kind = 'dream'"))
+
+
+def test_references_are_checked_again_after_a_migration(bare_database: Database) -> None:
+    migrate.upgrade(bare_database)
+    with pytest.raises(IntegrityError), bare_database.writing() as session:
+        session.execute(text("INSERT INTO outbox VALUES (1, 'job_none', 'io', 0, '2026-01-01')"))
+
+
+def test_a_migration_that_leaves_a_reference_to_nothing_is_undone(
+    bare_sqlite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate.upgrade(bare_sqlite)
+    fill(bare_sqlite)
+    before = contents(bare_sqlite)
+
+    def careless(config: Config, _revision: str) -> None:
+        config.attributes["connection"].execute(text("DELETE FROM models"))
+
+    monkeypatch.setattr(migrate.command, "downgrade", careless)
+    with pytest.raises(migrate.DanglingReference, match="models"):
+        migrate.downgrade(bare_sqlite, "0001")
+    assert contents(bare_sqlite) == before
 
 
 def test_an_upgrade_of_an_up_to_date_database_keeps_its_rows(bare_database: Database) -> None:

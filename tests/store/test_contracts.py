@@ -14,6 +14,7 @@ from store.contracts import (
     DatasetRequest,
     JobRequest,
     ModelRequest,
+    PlanRequest,
     RobustnessTarget,
     document,
 )
@@ -38,7 +39,14 @@ JOB: dict[str, Any] = {
     "labels": {"team": "vision"},
     "max_runtime_s": 3600,
 }
+PLAN: dict[str, Any] = {
+    "model_id": "mdl_1",
+    "profile": "paper",
+    "targets": {"compression": {"max_bytes": 100_000, "max_latency_ms": 2.5}},
+    "options": {"rank_multiple": 8},
+}
 BODIES: dict[type[Contract], dict[str, Any]] = {
+    PlanRequest: PLAN,
     ModelRequest: MODEL,
     DatasetRequest: DATASET,
     JobRequest: JOB,
@@ -86,6 +94,9 @@ def test_defaults_are_written_down() -> None:
         (ModelRequest, "surprise"),
         (ModelRequest, "input.surprise"),
         (DatasetRequest, "surprise"),
+        (PlanRequest, "surprise"),
+        (PlanRequest, "targets.surprise"),
+        (PlanRequest, "options.surprise"),
         (JobRequest, "surprise"),
         (JobRequest, "targets.surprise"),
         (JobRequest, "targets.compression.surprise"),
@@ -107,6 +118,9 @@ def test_an_unknown_field_is_refused_by_name(contract: type[Contract], path: str
         ("targets.compression.ratio", float("nan")),
         ("targets.compression.max_params", 0),
         ("targets.compression.max_macs", -1),
+        ("targets.compression.max_bytes", 0),
+        ("targets.compression.max_latency_ms", 0.0),
+        ("targets.compression.max_latency_ms", float("inf")),
         ("targets.robustness.epsilon", 0.0),
         ("targets.robustness.epsilon", float("nan")),
         ("targets.robustness.norm", "l1"),
@@ -177,11 +191,12 @@ def test_mean_and_std_have_one_value_a_channel(field: str) -> None:
 
 
 def test_a_compression_target_says_what_may_be_given() -> None:
-    with pytest.raises(ValidationError, match="at least one of ratio, max_params, max_macs"):
+    limits = "ratio, max_params, max_macs, max_bytes, max_latency_ms"
+    with pytest.raises(ValidationError, match=f"at least one of {limits}"):
         CompressionTarget()
 
 
-@pytest.mark.parametrize("name", ["ratio", "max_params", "max_macs"])
+@pytest.mark.parametrize("name", CompressionTarget.model_fields)
 def test_one_limit_is_enough(name: str) -> None:
     assert CompressionTarget.model_validate({name: 1000})
 

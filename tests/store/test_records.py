@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from store import leases, records
 from store.database import Database
 from store.leases import Lease
 from store.records import ArtifactFile, MetricPoint
 from store.states import LEASED, ErrorCode, JobKind, JobState, Status
-from store.tables import Artifact, Checkpoint, Dataset, JobMetric, Model
+from store.tables import Artifact, Checkpoint, Dataset, Job, JobMetric, Model, Plan
 from tests.support.databases import contents, interrupted
 from tests.support.rows import (
+    add_model,
+    add_plan,
     add_validation,
     blob_of,
     claim,
@@ -295,6 +297,47 @@ def test_a_compression_that_failed_rejects_nothing(database: Database) -> None:
         assert job is not None
         records.fail_subject(session, job)
     assert read_job(database, lease.job_id).state == JobState.FAILED
+
+
+def test_a_plan_that_failed_rejects_no_model(database: Database) -> None:
+    lease = claim(database, add_plan(database))
+    with database.writing() as session:
+        code = ErrorCode.TARGET_INFEASIBLE
+        job = leases.fail(session, lease, code=code, message="too fast", retryable=False)
+        assert job is not None
+        records.fail_subject(session, job)
+    assert (the_model(database).status, the_model(database).reasons) == (Status.VALIDATING, [])
+
+
+def test_a_plan_goes_with_the_job_that_made_it(database: Database) -> None:
+    job_id = add_plan(database)
+    with database.writing() as session:
+        session.execute(delete(Job).where(Job.id == job_id))
+    assert count(database, Plan) == 0
+
+
+def test_a_plan_goes_with_its_model_and_leaves_the_job_to_others(database: Database) -> None:
+    job_id = add_plan(database)
+    job = read_job(database, job_id)
+    with database.writing() as session:
+        twin = add_model(session, job.tenant_id)
+        plan = {"tenant_id": job.tenant_id, "model_id": twin, "job_id": job_id, "key": "ab" * 32}
+        session.add(Plan(id="plan_twin", created_at=job.created_at, **plan))
+    with database.writing() as session:
+        session.execute(delete(Model).where(Model.id == twin))
+    assert count(database, Plan) == 1
+    assert count(database, Job) == 1
+
+
+def test_details_of_a_failure_hide_nothing_of_it(database: Database) -> None:
+    lease = running_job(database)
+    details = {"code": "internal", "attempt": 7, "best": {"max_macs": 3}}
+    with database.writing() as session:
+        code = ErrorCode.TARGET_INFEASIBLE
+        leases.fail(session, lease, code=code, message="no", retryable=False, details=details)
+    error = read_job(database, lease.job_id).error
+    assert error is not None
+    assert (error["code"], error["attempt"], error["best"]) == (code, 1, {"max_macs": 3})
 
 
 def the_model(database: Database) -> Model:

@@ -19,10 +19,49 @@ from store.keys import create_tenant
 from store.leases import Lease
 from store.lifecycle import transition
 from store.states import ErrorCode, JobKind, JobState, Status
-from store.tables import Base, Checkpoint, Dataset, File, Job, JobAttempt, JobEvent, Model
+from store.tables import Base, Checkpoint, Dataset, File, Job, JobAttempt, JobEvent, Model, Plan
 
 LEASE_S = 60.0
 WORKER = "worker-1"
+PLAN_RESULT: dict[str, Any] = {
+    "device": "a processor, 1 threads",
+    "recommended": "energy-relative",
+    "candidates": [
+        {
+            "name": name,
+            "strategy": name.partition("-")[0],
+            "ratio": 4.0,
+            "parameters": 250,
+            "macs": 20_000,
+            "bytes": 1080,
+            "latency_ms": 0.5,
+            "dense_parameters": 1000,
+            "dense_macs": 50_000,
+            "dense_bytes": 4080,
+            "dense_latency_ns": 750_000,
+            "scope": "conv",
+            "layers": [
+                {
+                    "name": "conv1",
+                    "kind": "conv",
+                    "method": "tucker2",
+                    "ranks": [4, 3],
+                    "energy_kept": 0.75,
+                    "parameters": 250,
+                    "macs": 20_000,
+                    "bytes": 1000,
+                    "latency_ns": 400_000,
+                    "dense_parameters": 1000,
+                    "dense_macs": 50_000,
+                    "dense_bytes": 4000,
+                    "dense_latency_ns": 650_000,
+                    "reason": "",
+                }
+            ],
+        }
+        for name in ("uniform", "energy-relative")
+    ],
+}
 
 
 def blob_of(content: bytes) -> StoredBlob:
@@ -122,6 +161,19 @@ def add_dataset(session: Session, tenant_id: str) -> str:
     session.add(dataset)
     session.flush()
     return dataset.id
+
+
+def add_plan(database: Database, *, key: str = "ab" * 32) -> str:
+    """Add a plan of a model and the job that makes it; returns the id of the job."""
+    tenant_id = add_tenant(database)
+    with database.writing() as session:
+        model_id = add_model(session, tenant_id)
+    kind = {"kind": JobKind.PLAN, "queue": "io", "model_id": model_id}
+    job_id = add_job(database, tenant_id=tenant_id, **kind)
+    with database.writing() as session:
+        values = {"tenant_id": tenant_id, "model_id": model_id, "job_id": job_id, "key": key}
+        session.add(Plan(id=new_id("plan"), created_at=database_now(session), **values))
+    return job_id
 
 
 def claim(database: Database, job_id: str, *, worker_id: str = WORKER) -> Lease:

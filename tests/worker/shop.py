@@ -70,6 +70,14 @@ class Shop:
             session.execute(update(File).values(sha256=upload))
         return job_id
 
+    def add_plan(self) -> str:
+        """Add a plan with its weights in the blob store; returns the id of its job."""
+        job_id = rows.add_plan(self.database)
+        weights = self.put(WEIGHTS)
+        with self.database.writing() as session:
+            session.execute(update(Model).values(weights_sha256=weights))
+        return job_id
+
     def attempt(self, job_id: str) -> Attempt:
         """Claim a job."""
         lease = rows.claim(self.database, job_id)

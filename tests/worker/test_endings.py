@@ -138,6 +138,39 @@ def test_a_failure_fails_the_job_with_its_code(shop: Shop, runner: FakeRunner) -
     }
 
 
+def test_what_could_be_met_of_a_target_is_in_the_error(shop: Shop, runner: FakeRunner) -> None:
+    best: dict[str, int | float] = {"max_latency_ms": 0.25}
+    runner.does(say(Failure(code="target_infeasible", message="too fast", best=best)))
+    job = shop.work_on(shop.add_job())
+
+    assert job.error is not None
+    assert (job.error["code"], job.error["best"]) == ("target_infeasible", best)
+
+
+def test_a_plan_is_kept_as_it_was_found_with_the_job_and_no_artifact(
+    shop: Shop, runner: FakeRunner
+) -> None:
+    runner.does(say(Result(result=rows.PLAN_RESULT)))
+    job = shop.work_on(shop.add_plan())
+
+    assert (job.state, job.result) == (JobState.SUCCEEDED, rows.PLAN_RESULT)
+    assert rows.count(shop.database, Artifact) == 0
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [{}, {**rows.PLAN_RESULT, "candidates": []}, {**rows.PLAN_RESULT, "recommended": "another"}],
+    ids=["nothing", "no candidate", "another recommended"],
+)
+def test_a_plan_that_makes_no_sense_is_an_internal_error(
+    shop: Shop, runner: FakeRunner, nonsense: dict[str, object]
+) -> None:
+    runner.does(say(Result(result=nonsense)))
+    job = shop.work_on(shop.add_plan())
+
+    assert (job.state, last_event(shop, job.id)[1]["reason"]) == (JobState.QUEUED, "internal")
+
+
 def test_a_failure_with_an_unknown_code_is_internal(shop: Shop, runner: FakeRunner) -> None:
     runner.does(say(Failure(code="bad_luck", message="no")))
     job = shop.work_on(shop.add_job())

@@ -41,7 +41,13 @@ messages = st.one_of(
     st.builds(Event, name=texts, data=json_objects),
     st.builds(CheckpointSaved, phase=texts, finished=st.booleans()),
     st.builds(Result, result=json_objects, files=st.lists(files, max_size=3)),
-    st.builds(Failure, code=texts, message=texts, retryable=st.booleans()),
+    st.builds(
+        Failure,
+        code=texts,
+        message=texts,
+        retryable=st.booleans(),
+        best=st.dictionaries(texts, st.integers(1, 2**63 - 1) | numbers, max_size=3),
+    ),
     st.just(Stopped()),
 )
 

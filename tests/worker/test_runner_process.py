@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from cstar_core.errors import CstarError, Diverged, InvalidDataset, InvalidModel, TargetInfeasible
+from store.contracts import CompressionTarget
+from store.states import JobKind
 from tests.worker.processes import finish
 from worker import executors
 from worker.protocol import MAX_MESSAGE, AnyMessage, Failure, Result, Spec, decode, encode
@@ -96,7 +98,7 @@ def test_memory_that_runs_out_is_out_of_memory_whoever_says_so(
 
 
 def test_every_kind_of_job_has_its_work() -> None:
-    assert set(KINDS) == {"compress", "validate_model", "validate_dataset"}
+    assert set(KINDS) == {kind.value for kind in JobKind}
 
 
 @pytest.mark.parametrize(
@@ -104,13 +106,30 @@ def test_every_kind_of_job_has_its_work() -> None:
     [
         InvalidModel("no", code="unsupported_layer"),
         InvalidDataset("no"),
-        TargetInfeasible("no", unit="parameters", best=7),
         Diverged("no"),
     ],
     ids=lambda error: error.code,
 )
 def test_an_error_of_the_method_keeps_its_code(error: CstarError) -> None:
     assert judge(error) == Failure(code=error.code, message="no", retryable=False)
+
+
+@pytest.mark.parametrize(
+    ("unit", "best", "told"),
+    [
+        ("parameters", 7, {"max_params": 7}),
+        ("macs", 7, {"max_macs": 7}),
+        ("bytes", 7, {"max_bytes": 7}),
+        ("latency", 1_234_567, {"max_latency_ms": 1.235}),  # ns, rounded up to what can be met
+    ],
+)
+def test_a_target_out_of_reach_says_what_can_be_met_in_the_words_of_a_request(
+    unit: str, best: int, told: dict[str, float]
+) -> None:
+    found = judge(TargetInfeasible("no", unit=unit, best=best))
+
+    assert found == Failure(code="target_infeasible", message="no", best=told)
+    assert set(told) < set(CompressionTarget.model_fields)
 
 
 def test_a_finding_about_a_file_is_told_by_its_kind() -> None:

@@ -101,6 +101,8 @@ def test_weights_that_fit_are_ready_with_what_the_smallest_version_needs(
     assert found["parameters"] == sum(p.numel() for p in build(SMALL).parameters())
     assert 0 < found["limits"]["min_parameters"] < found["parameters"]
     assert 0 < found["limits"]["min_macs"] < found["macs"]
+    written = sum(tensor.nbytes for tensor in build(SMALL).state_dict().values())
+    assert 4 * found["limits"]["min_parameters"] < found["limits"]["min_bytes"] < written
 
 
 def test_the_weights_that_are_kept_are_those_that_were_sent(folder: Path) -> None:

@@ -44,6 +44,17 @@ def test_a_validation_finds_the_upload_alone(shop: Shop, kind: JobKind) -> None:
     assert (spec["kind"], spec["subject"]) == (kind, {})
 
 
+def test_a_plan_finds_the_weights_and_what_is_known_of_the_model(shop: Shop) -> None:
+    with workspace(shop.attempt(shop.add_plan())) as folder:
+        found = files(folder)
+        spec = json.loads(found.pop("spec.json"))
+
+        assert found == {"weights.safetensors": WEIGHTS}
+    assert spec["kind"] == JobKind.PLAN
+    assert spec["subject"]["input"] == {"shape": [3, 32, 32]}
+    assert "dataset" not in spec["subject"]
+
+
 @pytest.mark.parametrize(
     "end",
     [

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import importlib
+import math
 import sys
 import traceback
 from pathlib import Path
 
-from cstar_core.errors import CstarError
+from cstar_core.errors import CstarError, TargetInfeasible
 from store.states import ErrorCode
 from worker.protocol import MAX_MESSAGE, SPEC_FILE, Failure, Spec
 from worker.runner.confinement import confine, die_with_supervisor
@@ -17,9 +18,11 @@ from worker.runner.voice import Voice, printable
 # Named, not imported: a validation does without the libraries of a compression.
 KINDS = {
     "compress": ("worker.runner.compression", "compress"),
+    "plan": ("worker.runner.planning", "plan"),
     "validate_model": ("worker.runner.validation", "validate_model"),
     "validate_dataset": ("worker.runner.validation", "validate_dataset"),
 }
+TARGET_OF_UNIT = {"parameters": "max_params", "macs": "max_macs", "bytes": "max_bytes"}
 
 
 def main() -> None:
@@ -43,11 +46,21 @@ def judge(error: Exception) -> Failure:
     text = printable(str(error))[:MAX_MESSAGE]
     if isinstance(error, CstarError):
         known = error.code in set(ErrorCode)  # a finding about a file is told by its kind
-        return Failure(code=error.code if known else type(error).code, message=text)
+        code = error.code if known else type(error).code
+        return Failure(code=code, message=text, best=_best(error))
     if isinstance(error, MemoryError) or _is_allocation(error):
         return Failure(code="out_of_memory", message=text or "out of memory", retryable=True)
     text = f"{type(error).__name__}: {text}"[:MAX_MESSAGE]
     return Failure(code="internal", message=text, retryable=True)
+
+
+def _best(error: CstarError) -> dict[str, int | float]:
+    """Return what can be met of a target out of reach, under the name a request has for it."""
+    if not isinstance(error, TargetInfeasible):
+        return {}
+    if error.unit == "latency":  # nanoseconds; rounded up, so that it may be asked for
+        return {"max_latency_ms": math.ceil(error.best / 1000) / 1000}
+    return {TARGET_OF_UNIT[error.unit]: error.best}
 
 
 def _is_allocation(error: Exception) -> bool:

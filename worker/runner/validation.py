@@ -80,6 +80,7 @@ def _measure(network: nn.Module, request: ModelRequest, stem: str) -> dict[str, 
         "limits": {
             "min_parameters": minimum(inventory, "parameters"),
             "min_macs": minimum(inventory, "macs"),
+            "min_bytes": minimum(inventory, "bytes"),
         },
     }
 
