@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 
@@ -26,9 +27,20 @@ def require(name: str, available: bool, why: str, *, installable: bool = True) -
     pytest.skip(f"{name}: {why}")
 
 
+def missing() -> list[tuple[str, str, int]]:
+    """Return name, reason and number of tests for each thing that was missing in this process."""
+    return [(name, why, count) for (name, why), count in sorted(_missing.items())]
+
+
+def also_missing(elsewhere: Iterable[tuple[str, str, int]]) -> None:
+    """Add what was `missing` in another process that ran a part of the tests."""
+    for name, why, count in elsewhere:
+        _missing[name, why] += count
+
+
 def report() -> list[str]:
     """Return one line for each thing that was missing."""
     return [
         f"not run for want of {name} ({count} test{'s' * (count > 1)}): {why}"
-        for (name, why), count in sorted(_missing.items())
+        for name, why, count in missing()
     ]

@@ -45,3 +45,10 @@ def test_what_is_missing_fails_the_test_where_everything_is_required(
     with pytest.raises(pytest.fail.Exception, match="no server answered"):
         require("PostgreSQL", False, "no server answered")
     assert report() == []
+
+
+def test_what_another_process_missed_is_told_as_well() -> None:
+    requirements.also_missing([("PostgreSQL", "no server answered", 2)])
+    with pytest.raises(pytest.skip.Exception):
+        require("PostgreSQL", False, "no server answered")
+    assert requirements.missing() == [("PostgreSQL", "no server answered", 3)]
