@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-PACKAGES := api cstar_client cstar_core migrations stack store tests worker
+PEERS := .venv/.peers
+PACKAGES := api benchmarks cstar_client cstar_core migrations stack store tests worker
 
-.PHONY: help demo test up format lint types arrows tests generate lock clean
+.PHONY: help demo test bench up format lint types arrows tests generate lock clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -13,6 +14,9 @@ demo: $(INSTALLED)  ## compress and verify a small network through the real stac
 	$(BIN)/python -m stack.demo
 
 test: lint types arrows tests  ## everything that must hold before a change lands
+
+bench: $(PEERS)  ## measure speed beside the peers; DATA=folder adds trained CIFAR-10 networks
+	$(BIN)/python -m benchmarks --json benchmarks/results/p_table.json $(if $(DATA),--data $(DATA))
 
 up: $(INSTALLED)  ## keep the stack running on http://127.0.0.1:8000 until Ctrl-C
 	$(BIN)/python -m stack up
@@ -32,7 +36,7 @@ arrows: $(INSTALLED)
 	$(BIN)/lint-imports
 
 tests: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 generate: $(INSTALLED)  ## rewrite the committed openapi.json and store/architectures.json
 	$(BIN)/python -m cstar_core.architectures.catalog > store/architectures.json
@@ -40,7 +44,8 @@ generate: $(INSTALLED)  ## rewrite the committed openapi.json and store/architec
 
 lock:  ## rewrite constraints.txt from the newest versions the ranges allow
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/pip install --quiet '.[demo,test]'
+	.venv-lock/bin/pip install --quiet '.[bench,demo,test]'
+	.venv-lock/bin/pip install --quiet --no-deps torchattacks torch-pruning
 	.venv-lock/bin/pip freeze --exclude cstar-service | sed -E 's/\+[a-z0-9.]+$$//' > constraints.txt
 	rm -rf .venv-lock build
 
@@ -51,4 +56,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.x")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,test]'
+	touch $@
+
+# What torchattacks and torch-pruning ask for (an old `requests`, torchvision) is not used here.
+$(PEERS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps torchattacks torch-pruning
 	touch $@

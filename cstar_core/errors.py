@@ -40,6 +40,12 @@ class TargetInfeasible(CstarError):
         self.best = best
 
 
+class TargetUnsupported(CstarError):
+    """The method asked for cannot plan for this kind of target; the message names what can."""
+
+    code = "target_infeasible"
+
+
 class Diverged(CstarError):
     """Training produced a loss or weights that are not finite."""
 
