@@ -56,7 +56,7 @@ class Preset:
         }
 
 
-# 64 steps an epoch. In all no image is seen more than five times, so this network underfits:
+# 64 steps an epoch. An image is seen three to four times in all, so this network underfits:
 # without augmentation it learned faster (docs/decisions/0005-grid.md).
 _RESNET8 = TrainingConfig(
     epochs=6,

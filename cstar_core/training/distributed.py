@@ -154,6 +154,7 @@ def joined(meeting: Path, *, index: int, size: int, device: torch.device) -> Ite
         device_id=device if on_gpu else None,
     )
     try:
+        dist.barrier()  # one that left at once would cut off those that are still connecting
         yield World.current()
     finally:
         dist.destroy_process_group()

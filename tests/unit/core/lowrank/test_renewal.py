@@ -15,12 +15,13 @@ LAYERS = describe(NETWORK, (3, 32, 32))
 INVENTORY = Inventory.of(NETWORK, LAYERS)
 BUDGET = Budget("parameters", INVENTORY.parameters // 4)
 WEIGHTS = {layer.name: 10.0 ** (number % 3) for number, layer in enumerate(LAYERS)}
-PLANS = candidates(NETWORK, LAYERS, [BUDGET], multiple=4, weights=WEIGHTS)
+TABLES = spectra(NETWORK, LAYERS)  # once: their last bits depend on the number of threads
+PLANS = candidates(NETWORK, LAYERS, [BUDGET], tables=TABLES, multiple=4, weights=WEIGHTS)
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: str(plan.name))
 def test_the_same_energies_give_the_same_plan(plan: RankPlan) -> None:
-    assert renew(plan, INVENTORY, spectra(NETWORK, LAYERS)) == plan
+    assert renew(plan, INVENTORY, TABLES) == plan
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: str(plan.name))
@@ -38,14 +39,13 @@ def test_there_is_a_plan_of_every_strategy() -> None:
 
 def test_a_renewed_plan_may_have_another_budget() -> None:
     for plan in PLANS:
-        looser = renew(plan, INVENTORY, spectra(NETWORK, LAYERS), budgets=[INVENTORY.budget(2)])
+        looser = renew(plan, INVENTORY, TABLES, budgets=[INVENTORY.budget(2)])
         assert BUDGET.limit < looser.parameters <= INVENTORY.budget(2).limit
 
 
 def test_a_plan_read_back_from_json_is_renewed_alike() -> None:
-    tables = spectra(NETWORK, LAYERS)
     for plan in PLANS:
-        assert renew(RankPlan.from_json(plan.to_json()), INVENTORY, tables) == plan
+        assert renew(RankPlan.from_json(plan.to_json()), INVENTORY, TABLES) == plan
 
 
 @given(
