@@ -33,8 +33,8 @@ class Task:
     `method` names an entry of `methods.METHODS`: CSTAR, or a baseline to compare it with.
 
     `examples` test images are attacked by PGD-20, the first `autoattack_examples` of them by
-    AutoAttack; clean accuracy is taken on all test images. Accuracies are in [0, 1]. `facts` are
-    passed on to the manifest.
+    AutoAttack; the first `probe_examples` serve the measures beside these figures. Clean accuracy
+    is taken on all test images. Accuracies are in [0, 1]. `facts` are passed on to the manifest.
     """
 
     architecture: Architecture
@@ -48,6 +48,7 @@ class Task:
     seed: int
     examples: int
     autoattack_examples: int
+    probe_examples: int = 256
     min_robust_accuracy: float | None = None
     min_clean_accuracy: float | None = None
     method: str = "cstar"

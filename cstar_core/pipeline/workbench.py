@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +10,8 @@ from torch import Tensor, nn
 
 from cstar_core.architectures import build, load, stem_name
 from cstar_core.evaluation.batches import unit_interval
+from cstar_core.evaluation.examples import Examples
+from cstar_core.evaluation.settings import EvaluationSettings
 from cstar_core.files.datasets import DatasetArrays, hold_out
 from cstar_core.layers import Layer, describe
 from cstar_core.normalization import NormalizedModel
@@ -29,21 +30,6 @@ from cstar_core.training.selection import HeldOutSelection
 
 CALIBRATION_BATCHES = 8
 CALIBRATION_BATCH = 128
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Images (N, C, H, W) uint8 and labels (N,) int64 on the device."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, index: Tensor) -> Examples:
-        """Return the examples at `index`."""
-        return Examples(self.images[index], self.labels[index])
 
 
 class Workbench:
@@ -91,17 +77,22 @@ class Workbench:
         """The part of the training split on which ranks and epochs are chosen."""
         return self._training_split.take(self._split_index[1])
 
-    @cached_property
-    def attacked_index(self) -> Tensor:
-        """Rows of the test examples that are attacked: a seeded choice."""
-        count = min(self.task.examples, len(self.test))
-        order = torch.randperm(len(self.test), generator=generator(self.task.seed, "attacked"))
-        return order[:count]
+    @property
+    def evaluation(self) -> EvaluationSettings:
+        """How the networks are evaluated, before and after."""
+        task = self.task
+        return EvaluationSettings(
+            threat=task.threat,
+            seed=task.seed,
+            examples=min(task.examples, len(self.test)),
+            autoattack_examples=task.autoattack_examples,
+            probe_examples=task.probe_examples,
+        )
 
     @cached_property
     def attacked(self) -> Examples:
         """The test examples that are attacked, the same before and after."""
-        return self.test.take(self.attacked_index.to(self.device))
+        return self.test.take(self.evaluation.attacked_index(len(self.test)).to(self.device))
 
     @cached_property
     def layers(self) -> list[Layer]:

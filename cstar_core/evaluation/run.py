@@ -1,0 +1,69 @@
+"""A whole evaluation: one network, or two on the same examples, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from cstar_core.evaluation import comparison
+from cstar_core.evaluation.assessment import Assessment, Subject, assess
+from cstar_core.evaluation.examples import Examples
+from cstar_core.evaluation.settings import EvaluationSettings
+from cstar_core.evaluation.watch import Unwatched, Watch
+
+BEFORE, AFTER = "before", "after"
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What is evaluated: `after`, and `before` it another network to compare it with, or None.
+
+    Both take images in [0, 1] on the device of the examples and are in eval mode.
+    """
+
+    after: nn.Module
+    before: nn.Module | None = None
+
+    def named(self) -> dict[str, nn.Module]:
+        """The networks there are, by their names in the report, in order of evaluation."""
+        before = {} if self.before is None else {BEFORE: self.before}
+        return before | {AFTER: self.after}
+
+
+def evaluate(
+    networks: Networks,
+    test: Examples,
+    settings: EvaluationSettings,
+    *,
+    class_names: tuple[str, ...] | None = None,
+    ledgers: MutableMapping[str, Any] | None = None,
+    watch: Watch | None = None,
+) -> dict[str, Any]:
+    """Evaluate on the test split `test`; returns section `evaluation` of a report.
+
+    Whatever is finished lands in `ledgers`, plain data that a checkpoint can hold: with it, the
+    same call goes on where it was interrupted and returns the same. `watch` hears of progress.
+    """
+    ledgers = {} if ledgers is None else ledgers
+    watch = Unwatched() if watch is None else watch
+    index = settings.attacked_index(len(test)).to(test.labels.device)
+    attacked = test.take(index)
+    named = networks.named()
+    assessed: dict[str, Assessment] = {}
+    for position, (name, model) in enumerate(named.items()):
+        assessed[name] = assess(
+            Subject(name, model, test, attacked, settings, class_names),
+            ledgers.setdefault(name, {}),
+            watch,
+            start=position / len(named),
+            share=1 / len(named),
+        )
+    findings: dict[str, Any] = {BEFORE: None, "paired": None}
+    findings |= {name: assessment.to_json() for name, assessment in assessed.items()}
+    if BEFORE in assessed:
+        findings["paired"] = comparison.paired(assessed[BEFORE], assessed[AFTER])
+    findings["attacked"] = settings.replay_facts(len(test))
+    return findings
