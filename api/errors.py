@@ -113,7 +113,7 @@ class DatasetRejected(DomainError):
 
 
 class ShapeMismatch(DomainError):
-    """The data set's images are not what the model takes."""
+    """The data set's images, or those of a baseline, are not what the model takes."""
 
     code = "shape_mismatch"
 

@@ -96,6 +96,29 @@ class Client:
         }
         return self.wait("plans", self.create("plans", body)["id"])
 
+    def evaluate(
+        self,
+        model_id: str,
+        dataset_id: str,
+        *,
+        epsilon: float,
+        norm: Literal["linf", "l2"] = "linf",
+        baseline_model_id: str | None = None,
+        **fields: Any,
+    ) -> dict[str, Any]:
+        """Start judging a model as it is, beside a baseline if one is named; returns the job.
+
+        `epsilon` is in [0, 1] pixel space; `fields` are further ones of the body of a job.
+        """
+        body = {
+            "kind": "evaluate",
+            "model_id": model_id,
+            "dataset_id": dataset_id,
+            "baseline_model_id": baseline_model_id,
+            "targets": {"robustness": {"norm": norm, "epsilon": epsilon}},
+        }
+        return self.create("jobs", body | fields)
+
     def get(self, resource: str, identifier: str, *, wait_s: int = 0) -> dict[str, Any]:
         """Return a document; with `wait_s` only once it is settled or that time is over."""
         headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}

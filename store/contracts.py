@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Positive = Annotated[int, Field(gt=0)]
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # PostgreSQL's text holds no NUL
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 RankMultiple = Annotated[int, Field(ge=1, le=64)]
 ProfileName = Literal["quick", "paper", "best"]
+RequestedKind = Literal["compress", "evaluate"]
 # CSTAR and what it is compared with, as in cstar_core.pipeline.methods.
 Method = Literal[
     "cstar",
@@ -105,18 +115,23 @@ class RobustnessTarget(Contract):
 
 
 class Targets(Contract):
-    """What the compressed model must be."""
+    """What the model must be; `compression` is for a compression, which cannot do without."""
 
-    compression: CompressionTarget
+    compression: CompressionTarget | None = None
     robustness: RobustnessTarget
     min_clean_accuracy: Fraction | None = None
 
 
 class Evaluation(Contract):
-    """On how many test examples: `examples` for PGD-20, `autoattack_examples` for AutoAttack."""
+    """On how many test examples: `examples` for PGD-20, `autoattack_examples` for AutoAttack.
+
+    `probe_examples` for what is beside the headline: the curve over epsilon, more steps,
+    corruptions, JPEG and the planted example.
+    """
 
     examples: Positive = 1000
     autoattack_examples: Positive = 64
+    probe_examples: Positive = 256
 
 
 class PlanTargets(Contract):
@@ -154,10 +169,16 @@ class Options(Contract):
 
 
 class JobRequest(Contract):
-    """Body of `POST /v1/jobs`."""
+    """Body of `POST /v1/jobs`: a compression, or an evaluation of a model as it is.
 
+    An evaluation takes none of `method`, `profile`, `options` and `targets.compression`; with
+    `baseline_model_id` it compares the model with another one, example by example.
+    """
+
+    kind: RequestedKind = "compress"
     model_id: Text
     dataset_id: Text
+    baseline_model_id: Text | None = None
     method: Method = "cstar"
     profile: ProfileName = "quick"
     seed: int = Field(0, ge=0, lt=2**31)
@@ -167,6 +188,52 @@ class JobRequest(Contract):
     labels: dict[str, str] = Field(default={}, max_length=32)
     priority: int = Field(0, ge=-100, le=100)
     max_runtime_s: int | None = Field(None, gt=0, lt=2**31)
+
+    @property
+    def compression(self) -> CompressionTarget:
+        """How small the model must become; a compression alone has it."""
+        assert self.targets.compression is not None
+        return self.targets.compression
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> JobRequest:
+        faults = self._of_an_evaluation() if self.kind == "evaluate" else self._of_a_compression()
+        if faults:  # each with the place of its own in the body
+            raise ValidationError.from_exception_data(type(self).__name__, faults)
+        return self
+
+    def _of_a_compression(self) -> list[InitErrorDetails]:
+        faults = []
+        if self.targets.compression is None:
+            place = ("targets", "compression")
+            faults.append(InitErrorDetails(type="missing", loc=place, input=self.targets))
+        if self.baseline_model_id is not None:
+            why = "a compression is compared with the model it began with; leave it out"
+            faults.append(_misplaced("baseline_model_id", why=why))
+        return faults
+
+    def _of_an_evaluation(self) -> list[InitErrorDetails]:
+        why = 'an evaluation changes nothing of the model; leave it out, or ask for "compress"'
+        given = [name for name in _OF_A_COMPRESSION if name in self.model_fields_set]
+        faults = [_misplaced(name, why=why) for name in given]
+        if self.targets.compression is not None:
+            faults.append(_misplaced("targets", "compression", why=why))
+        return faults
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_its_own(
+        self, written: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        left_out = _OF_A_COMPRESSION if self.kind == "evaluate" else ()
+        fields: dict[str, Any] = written(self)
+        return {name: value for name, value in fields.items() if name not in left_out}
+
+
+_OF_A_COMPRESSION = ("method", "profile", "options")
+
+
+def _misplaced(*place: str, why: str) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError("misplaced", why), loc=place, input=None)
 
 
 def document(contract: Contract) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class PlannedLayer(BaseModel):
@@ -75,3 +77,58 @@ class PlanResult(BaseModel):
         if self.recommended not in {plan.name for plan in self.candidates}:
             raise ValueError("the recommended plan is none of the candidates")
         return self
+
+
+class AccuracyResult(BaseModel):
+    """`value` over `n` test examples with its 95 % interval [low, high], all in [0, 1]."""
+
+    model_config = ConfigDict(extra="allow")
+
+    value: Share
+    n: int = Field(gt=0)
+    interval: tuple[Share, Share]
+
+
+class NetworkResult(BaseModel):
+    """What was measured of one network; `robust_accuracy` has one entry for each attack."""
+
+    model_config = ConfigDict(extra="allow")
+
+    clean_accuracy: AccuracyResult
+    robust_accuracy: dict[str, AccuracyResult]
+    parameters: int
+    macs: int
+    bytes: int
+    latency_ms: dict[str, dict[str, Any]]
+
+
+class TargetResult(BaseModel):
+    """What was asked for and what there is; sizes have no interval."""
+
+    model_config = ConfigDict(extra="allow")
+
+    metric: str
+    requested: float
+    achieved: float
+    interval: tuple[Share, Share] | None
+    outcome: Literal["met", "missed"]
+
+
+class VerdictResult(BaseModel):
+    """Whether the targets are met, and whether the figures can be trusted."""
+
+    model_config = ConfigDict(extra="allow")
+
+    targets: Literal["met", "missed", "undecided", "none"]
+    reliability: Literal["reliable", "unreliable"]
+    label: Literal["screening", "result"]
+    headline: str
+
+
+class EvaluationResult(BaseModel):
+    """The result of an evaluation; `before` is the baseline, where there was one."""
+
+    targets: list[TargetResult]
+    verdict: VerdictResult
+    before: NetworkResult | None
+    after: NetworkResult

@@ -51,12 +51,17 @@ def sources(target: JobState) -> frozenset[JobState]:
 
 
 class JobKind(StrEnum):
-    """What a job does; short work runs through the same leases and runners as compressions."""
+    """What a job does; short work runs through the same leases and runners as the rest."""
 
     COMPRESS = "compress"
+    EVALUATE = "evaluate"
     PLAN = "plan"
     VALIDATE_MODEL = "validate_model"
     VALIDATE_DATASET = "validate_dataset"
+
+
+REQUESTED = frozenset({JobKind.COMPRESS, JobKind.EVALUATE})
+"""What a client asks for as a job; the other kinds are part of models, data sets and plans."""
 
 
 class Status(StrEnum):

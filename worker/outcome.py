@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from store import leases, records
 from store.blobs import BlobStore
 from store.leases import Lease
-from store.results import PlanResult
+from store.results import EvaluationResult, PlanResult
 from store.states import ErrorCode, JobKind
 from store.tables import Job
 from worker.attempt import Attempt
@@ -110,6 +110,9 @@ def _finish(
     elif kind == JobKind.PLAN:
         found = PlanResult.model_validate(outcome.result)
         records.finish(session, lease, result=found.model_dump(mode="json"), files=[])
+    elif kind == JobKind.EVALUATE:
+        judged = EvaluationResult.model_validate(outcome.result)
+        records.finish(session, lease, result=judged.model_dump(mode="json"), files=files)
     else:
         records.finish(session, lease, result=outcome.result, files=files)
 

@@ -16,13 +16,14 @@ from sqlalchemy.orm import Session
 
 from store.blobs import BlobStore, StoredBlob
 from store.settings import Settings
-from store.states import JobKind
+from store.states import REQUESTED, JobKind
 from store.tables import Checkpoint, Dataset, File, Job, Model
 from worker.attempt import Attempt
 from worker.protocol import CHECKPOINT_FILE, OUTPUT_FOLDER, SPEC_FILE, Spec
 
 UPLOAD_FILE = "upload"
 WEIGHTS_FILE = "weights.safetensors"
+BASELINE_FILE = "baseline.safetensors"
 DATASET_FILE = "dataset.npz"
 LOG_FILE = "runner.log"
 
@@ -88,6 +89,8 @@ def _inputs(session: Session, job: Job) -> dict[str, str]:
     if job.kind == JobKind.PLAN:
         return inputs
     inputs[DATASET_FILE] = str(session.get_one(Dataset, job.dataset_id).blob_sha256)
+    if (baseline := _baseline(session, job)) is not None:
+        inputs[BASELINE_FILE] = str(baseline.weights_sha256)
     checkpoint = session.get(Checkpoint, job.id)
     return inputs if checkpoint is None else {**inputs, CHECKPOINT_FILE: checkpoint.sha256}
 
@@ -104,18 +107,13 @@ def _spec(session: Session, job: Job, settings: Settings) -> Spec:
 
 
 def _subject(session: Session, job: Job) -> dict[str, Any]:
-    """Return what a plan or a compression needs to know of its model and data set."""
-    if job.kind not in (JobKind.PLAN, JobKind.COMPRESS):
+    """Return what a job on a model needs to know of its models and its data set."""
+    if job.kind not in REQUESTED | {JobKind.PLAN}:
         return {}
-    model = session.get_one(Model, job.model_id)
-    facts: dict[str, Any] = {
-        "job_id": job.id,
-        "model": {"id": model.id, "name": model.name, "weights_sha256": model.weights_sha256},
-        "architecture": model.architecture,
-        "input": model.input,
-        "num_classes": model.num_classes,
-    }
-    if job.kind == JobKind.COMPRESS:
+    facts = {"job_id": job.id, **_network(session.get_one(Model, job.model_id))}
+    if (baseline := _baseline(session, job)) is not None:
+        facts["baseline"] = _network(baseline)
+    if job.kind in REQUESTED:
         dataset = session.get_one(Dataset, job.dataset_id)
         facts["dataset"] = {
             "id": dataset.id,
@@ -123,3 +121,18 @@ def _subject(session: Session, job: Job) -> dict[str, Any]:
             "content_sha256": dataset.content_sha256,
         }
     return dict(json.loads(json.dumps(facts)))
+
+
+def _network(model: Model) -> dict[str, Any]:
+    return {
+        "model": {"id": model.id, "name": model.name, "weights_sha256": model.weights_sha256},
+        "architecture": model.architecture,
+        "input": model.input,
+        "num_classes": model.num_classes,
+    }
+
+
+def _baseline(session: Session, job: Job) -> Model | None:
+    """Return the model with which an evaluation compares, if it does."""
+    model_id = job.request.get("baseline_model_id")
+    return None if model_id is None else session.get_one(Model, model_id)

@@ -48,7 +48,7 @@ def retry(session: Session, job_id: str, *, tenant_id: str) -> Job:
     return submit(
         session,
         tenant_id=tenant_id,
-        kind=JobKind.COMPRESS,
+        kind=JobKind(job.kind),
         queue=job.queue,
         request=job.request,
         model_id=job.model_id,

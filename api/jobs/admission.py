@@ -22,15 +22,16 @@ from store.states import Status
 from store.tables import Dataset, Model
 
 _WITHOUT_RANKS: frozenset[Method] = frozenset({"filter_pruning", "small_dense"})
+_ON_SOME = {"autoattack_examples": "AutoAttack runs", "probe_examples": "Probes run"}
 _MINIMA = {"max_params": "min_parameters", "max_macs": "min_macs", "max_bytes": "min_bytes"}
 
 
-def check_model_ready(model: Model) -> None:
-    """Raise ModelNotReady or ModelRejected."""
+def check_model_ready(model: Model, *, pointer: str = "/model_id") -> None:
+    """Raise ModelNotReady or ModelRejected; `pointer` is where the body named the model."""
     if model.status == Status.VALIDATING:
         raise ModelNotReady(_wait_for(f"Model {model.id}", f"/v1/models/{model.id}"))
     if model.status == Status.REJECTED:
-        raise _rejected(ModelRejected, "model", model)
+        raise _rejected(ModelRejected, model, pointer)
 
 
 def check_dataset_ready(dataset: Dataset) -> None:
@@ -38,7 +39,7 @@ def check_dataset_ready(dataset: Dataset) -> None:
     if dataset.status == Status.VALIDATING:
         raise DatasetNotReady(_wait_for(f"Data set {dataset.id}", f"/v1/datasets/{dataset.id}"))
     if dataset.status == Status.REJECTED:
-        raise _rejected(DatasetRejected, "dataset", dataset)
+        raise _rejected(DatasetRejected, dataset, "/dataset_id")
 
 
 def check_fit(model: Model, dataset: Dataset) -> None:
@@ -58,6 +59,26 @@ def check_fit(model: Model, dataset: Dataset) -> None:
             "send a data set whose labels are among the model's classes.",
             "/dataset_id",
         )
+
+
+def check_baseline(baseline: Model, model: Model) -> None:
+    """Raise unless `baseline` is ready and can be compared with `model` image by image.
+
+    Raises ModelNotReady, ModelRejected or ShapeMismatch.
+    """
+    pointer = "/baseline_model_id"
+    check_model_ready(baseline, pointer=pointer)
+    for name, taken, other in (
+        ("images of shape", model.input["shape"], baseline.input["shape"]),
+        ("classes:", model.num_classes, baseline.num_classes),
+    ):
+        if taken != other:
+            raise _refusal(
+                ShapeMismatch,
+                f"The model has {name} {taken}, the baseline {other}; compare networks that take "
+                "the same images and know the same classes.",
+                pointer,
+            )
 
 
 def check_method(method: Method, target: CompressionTarget, model: Model) -> None:
@@ -96,20 +117,23 @@ def check_feasible(target: CompressionTarget, model: Model) -> None:
 def resolve_evaluation(evaluation: Evaluation, *, test_examples: int) -> Evaluation:
     """Return the evaluation to carry out: defaults shrink to the data, wishes do not.
 
-    Raises TooFewExamples unless autoattack_examples <= examples <= test_examples.
+    Raises TooFewExamples unless autoattack_examples, probe_examples <= examples <= test_examples.
     """
-    asked = evaluation.model_fields_set
-    examples = evaluation.examples if "examples" in asked else min(1000, test_examples)
-    attacked = evaluation.autoattack_examples
-    if "autoattack_examples" not in asked:
-        attacked = min(attacked, examples)
+    examples = _examples(evaluation, "examples", at_most=test_examples)
     if examples > test_examples:
         detail = f"The data set has {test_examples} test examples, not {examples}; ask for fewer."
         raise _refusal(TooFewExamples, detail, "/evaluation/examples")
-    if attacked > examples:
-        detail = f"AutoAttack runs on some of the {examples} examples, not {attacked}."
-        raise _refusal(TooFewExamples, detail, "/evaluation/autoattack_examples")
-    return Evaluation(examples=examples, autoattack_examples=attacked)
+    some = {name: _examples(evaluation, name, at_most=examples) for name in _ON_SOME}
+    for name, count in some.items():
+        if count > examples:
+            detail = f"{_ON_SOME[name]} on some of the {examples} examples, not {count}."
+            raise _refusal(TooFewExamples, detail, f"/evaluation/{name}")
+    return Evaluation(examples=examples, **some)
+
+
+def _examples(evaluation: Evaluation, name: str, *, at_most: int) -> int:
+    count: int = getattr(evaluation, name)
+    return count if name in evaluation.model_fields_set else min(count, at_most)
 
 
 def _infeasible(target: CompressionTarget, best: dict[str, float]) -> TargetInfeasible:
@@ -125,10 +149,10 @@ def _infeasible(target: CompressionTarget, best: dict[str, float]) -> TargetInfe
     return TargetInfeasible(detail, faults=faults, members={"best": best})
 
 
-def _rejected(error: type[DomainError], noun: str, subject: Model | Dataset) -> DomainError:
+def _rejected(error: type[DomainError], subject: Model | Dataset, pointer: str) -> DomainError:
     reasons = " ".join(str(reason["detail"]) for reason in subject.reasons)
     detail = f"{subject.id} was rejected: {reasons}"
-    faults = [Fault(detail, pointer=f"/{noun}_id")]
+    faults = [Fault(detail, pointer=pointer)]
     return error(detail, faults=faults, members={"reasons": subject.reasons})
 
 

@@ -1,4 +1,4 @@
-"""`/v1/jobs`: ask for a compression, look at it, tell it to stop."""
+"""`/v1/jobs`: ask for a compression or an evaluation, look at it, tell it to stop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from api.jobs.schemas import JobDocument
 from api.pagination import CursorDep, Page, Text, page_bounds
 from api.problems import problem_responses
 from api.waiting import WaitDep
-from store.contracts import JobRequest
+from store.contracts import JobRequest, RequestedKind
 from store.states import FINAL, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -42,7 +42,10 @@ _ACTION_PROBLEMS = problem_responses("unauthenticated", "not_found", "invalid_tr
 def create_job(
     request: JobRequest, response: Response, tenant_id: TenantId, services: ServicesDep
 ) -> JobDocument:
-    """Ask for a compression; what cannot be met is refused with the best that can."""
+    """Ask for a compression, or for an evaluation of a model as it is (`kind`).
+
+    What cannot be met is refused with the best that can.
+    """
     with services.database.writing() as session:
         queue = services.settings.job_queue
         job = service.create(session, request, tenant_id=tenant_id, queue=queue)
@@ -57,15 +60,19 @@ def create_job(
     responses=problem_responses("unauthenticated", "invalid_request"),
 )
 def list_jobs(
+    *,
     tenant_id: TenantId,
     services: ServicesDep,
     cursor: CursorDep,
     state: Annotated[JobState | None, Query(description="Only jobs in this state")] = None,
     model_id: Annotated[Text | None, Query(description="Only jobs of this model")] = None,
+    kind: Annotated[RequestedKind | None, Query(description="Only jobs of this kind")] = None,
 ) -> Page[JobDocument]:
     """List the jobs, newest first."""
     with services.database.reading() as session:
-        found = service.page(session, cursor, tenant_id=tenant_id, state=state, model_id=model_id)
+        found = service.page(
+            session, cursor, tenant_id=tenant_id, state=state, model_id=model_id, kind=kind
+        )
         data = service.documents(session, found.rows)
     return Page(data=data, has_more=found.has_more, **page_bounds(data))
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from store.contracts import Evaluation, Options, Targets
+from store.contracts import Evaluation, Options, RequestedKind, Targets
 from store.states import JobState
 from store.tables import Job
 
@@ -39,11 +39,13 @@ class JobDocument(BaseModel):
     """A job. `state` and `status` are the same; `progress` is in 0..1, `eta_s` in seconds.
 
     `queue_position` counts the queued jobs that come first; it is null when the job is not queued.
+    `method`, `profile` and `options` are those of a compression and null for an evaluation,
+    `baseline_model_id` is what an evaluation compares with, if anything.
     """
 
     id: str
     object: Literal["job"] = "job"
-    kind: Literal["compress"] = "compress"
+    kind: RequestedKind
     state: JobState
     status: JobState
     phase: str | None
@@ -53,12 +55,13 @@ class JobDocument(BaseModel):
     attempt: int
     model_id: str
     dataset_id: str
-    method: str
-    profile: str
+    baseline_model_id: str | None
+    method: str | None
+    profile: str | None
     seed: int
     targets: Targets
     evaluation: Evaluation
-    options: Options
+    options: Options | None
     labels: dict[str, str]
     priority: int
     max_runtime_s: int | None
@@ -71,9 +74,18 @@ class JobDocument(BaseModel):
     urls: JobUrls
 
 
-_REQUESTED = ("method", "profile", "seed", "targets", "evaluation", "options")
+_REQUESTED = (
+    "baseline_model_id",
+    "method",
+    "profile",
+    "seed",
+    "targets",
+    "evaluation",
+    "options",
+)
 _COLUMNS = (
     "id",
+    "kind",
     "state",
     "phase",
     "progress",
@@ -94,10 +106,10 @@ _COLUMNS = (
 
 
 def job_document(job: Job, *, queue_position: int | None) -> JobDocument:
-    """Return the document of a compression job."""
+    """Return the document of a job."""
     return JobDocument.model_validate(
         {name: getattr(job, name) for name in _COLUMNS}
-        | {name: job.request[name] for name in _REQUESTED}
+        | {name: job.request.get(name) for name in _REQUESTED}
         | {"status": job.state, "queue_position": queue_position, "urls": _urls(job.id)}
     )
 

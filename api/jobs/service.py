@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.jobs.admission import (
+    check_baseline,
     check_dataset_ready,
     check_fit,
     check_method,
@@ -17,26 +18,30 @@ from api.jobs.admission import (
 from api.jobs.schemas import JobDocument, job_document
 from api.pagination import Cursor, Slice, keyset
 from api.tenancy import find, missing, owned
-from store.contracts import JobRequest, document
-from store.states import JobKind, JobState
+from store.contracts import JobRequest, RequestedKind, document
+from store.states import REQUESTED, JobKind, JobState
 from store.submit import submit
 from store.tables import Dataset, Job, Model
 
 
 def create(session: Session, request: JobRequest, *, tenant_id: str, queue: str) -> Job:
-    """Queue a compression that can be carried out; raises one of the errors of `admission`."""
+    """Queue a job that can be carried out; raises one of the errors of `admission`."""
     model = find(session, Model, request.model_id, tenant_id=tenant_id, pointer="/model_id")
     dataset = find(session, Dataset, request.dataset_id, tenant_id=tenant_id, pointer="/dataset_id")
     check_model_ready(model)
     check_dataset_ready(dataset)
     check_fit(model, dataset)
-    check_method(request.method, request.targets.compression, model)
+    if request.kind == "compress":
+        check_method(request.method, request.compression, model)
+    if request.baseline_model_id is not None:
+        place = {"tenant_id": tenant_id, "pointer": "/baseline_model_id"}
+        check_baseline(find(session, Model, request.baseline_model_id, **place), model)
     counts = dataset.num_examples or {}
     evaluation = resolve_evaluation(request.evaluation, test_examples=counts.get("test", 0))
     return submit(
         session,
         tenant_id=tenant_id,
-        kind=JobKind.COMPRESS,
+        kind=JobKind(request.kind),
         queue=queue,
         request=document(request.model_copy(update={"evaluation": evaluation})),
         model_id=model.id,
@@ -48,9 +53,9 @@ def create(session: Session, request: JobRequest, *, tenant_id: str, queue: str)
 
 
 def get(session: Session, job_id: str, *, tenant_id: str) -> Job:
-    """Return a compression job; raises NotFound (validations are part of models and data sets)."""
+    """Return a job a client asked for; raises NotFound (validations are part of models)."""
     job = find(session, Job, job_id, tenant_id=tenant_id)
-    if job.kind != JobKind.COMPRESS:
+    if job.kind not in REQUESTED:
         raise missing("job", job_id)
     return job
 
@@ -62,9 +67,11 @@ def page(
     tenant_id: str,
     state: JobState | None,
     model_id: str | None,
+    kind: RequestedKind | None,
 ) -> Slice[Job]:
-    """Return a page of the tenant's compression jobs."""
-    statement = owned(Job, tenant_id).where(Job.kind == JobKind.COMPRESS)
+    """Return a page of the jobs that the tenant asked for."""
+    kinds = REQUESTED if kind is None else {JobKind(kind)}
+    statement = owned(Job, tenant_id).where(Job.kind.in_(kinds))
     if state is not None:
         statement = statement.where(Job.state == state)
     if model_id is not None:
@@ -79,14 +86,14 @@ def documents(session: Session, jobs: Sequence[Job]) -> list[JobDocument]:
 
 
 def queue_positions(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
-    """Return how many queued compressions of its queue come before each of these."""
+    """Return how many queued jobs of its queue come before each of these."""
     if not job_ids:
         return {}
     order = (Job.priority.desc(), Job.id)
     rank = func.row_number().over(partition_by=Job.queue, order_by=order) - 1
     queued = (
         select(Job.id.label("id"), rank.label("ahead"))
-        .where(Job.state == JobState.QUEUED, Job.kind == JobKind.COMPRESS)
+        .where(Job.state == JobState.QUEUED, Job.kind.in_(REQUESTED))
         .subquery()
     )
     rows = session.execute(select(queued.c.id, queued.c.ahead).where(queued.c.id.in_(job_ids)))

@@ -163,6 +163,7 @@ def test_the_best_ratio_offered_is_one_that_is_accepted(least: int, more: int) -
         ({"examples": 51}, "/evaluation/examples"),
         ({"examples": 10, "autoattack_examples": 11}, "/evaluation/autoattack_examples"),
         ({"autoattack_examples": 51}, "/evaluation/autoattack_examples"),
+        ({"examples": 10, "probe_examples": 11}, "/evaluation/probe_examples"),
     ],
 )
 def test_more_examples_than_there_are_is_refused(
@@ -175,15 +176,17 @@ def test_more_examples_than_there_are_is_refused(
 @pytest.mark.parametrize(
     ("evaluation", "resolved"),
     [
-        ({}, (50, 50)),
-        ({"examples": 20}, (20, 20)),
-        ({"autoattack_examples": 8}, (50, 8)),
-        ({"examples": 50, "autoattack_examples": 50}, (50, 50)),
+        ({}, (50, 50, 50)),
+        ({"examples": 20}, (20, 20, 20)),
+        ({"autoattack_examples": 8}, (50, 8, 50)),
+        ({"probe_examples": 7}, (50, 50, 7)),
+        ({"examples": 50, "autoattack_examples": 50}, (50, 50, 50)),
     ],
 )
 def test_defaults_shrink_to_the_data_set(
-    client: Any, world: World, evaluation: dict[str, Any], resolved: tuple[int, int]
+    client: Any, world: World, evaluation: dict[str, Any], resolved: tuple[int, int, int]
 ) -> None:
     job = client.post("/v1/jobs", json=world.job_body(evaluation=evaluation)).json()
     found = job["evaluation"]
-    assert (found["examples"], found["autoattack_examples"]) == resolved
+    names = ("examples", "autoattack_examples", "probe_examples")
+    assert tuple(found[name] for name in names) == resolved

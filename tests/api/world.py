@@ -96,6 +96,11 @@ class World:
         body["dataset_id"] = body.get("dataset_id") or self.dataset()
         return body
 
+    def evaluation_body(self, **fields: Any) -> dict[str, Any]:
+        """Return the body of an evaluation that can be carried out."""
+        targets = {"robustness": TARGETS["robustness"]}
+        return self.job_body(**({"kind": "evaluate", "targets": targets} | fields))
+
     def plan_body(self, **fields: Any) -> dict[str, Any]:
         """Return the body of a dry run that can be made."""
         body: dict[str, Any] = {"targets": {"compression": TARGETS["compression"]}} | fields

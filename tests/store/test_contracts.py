@@ -39,6 +39,14 @@ JOB: dict[str, Any] = {
     "labels": {"team": "vision"},
     "max_runtime_s": 3600,
 }
+EVALUATION: dict[str, Any] = {
+    "kind": "evaluate",
+    "model_id": "mdl_1",
+    "dataset_id": "dts_1",
+    "baseline_model_id": "mdl_0",
+    "targets": {"robustness": {"epsilon": 0.03137, "min_accuracy": 0.3}},
+    "evaluation": {"examples": 1000, "autoattack_examples": 64, "probe_examples": 128},
+}
 PLAN: dict[str, Any] = {
     "model_id": "mdl_1",
     "profile": "paper",
@@ -208,3 +216,51 @@ def test_an_epsilon_of_8_is_told_about_pixel_space() -> None:
 
 def test_an_l2_epsilon_may_be_above_one() -> None:
     assert RobustnessTarget(norm="l2", epsilon=1.5).epsilon == 1.5
+
+
+def test_a_request_without_a_kind_is_a_compression() -> None:
+    request = JobRequest.model_validate(JOB)
+    assert (request.kind, request.method, request.compression.ratio) == ("compress", "cstar", 4.0)
+
+
+def test_a_compression_says_how_small() -> None:
+    body = changed(JOB, "targets", {"robustness": {"epsilon": 0.1}})
+    with pytest.raises(ValidationError) as error:
+        JobRequest.model_validate(body)
+    (found,) = error.value.errors()
+    assert (found["type"], found["loc"]) == ("missing", ("targets", "compression"))
+
+
+def test_an_evaluation_is_written_down_without_what_it_does_not_have() -> None:
+    written = document(JobRequest.model_validate(EVALUATION))
+    assert not {"method", "profile", "options"} & set(written)
+    assert written["targets"]["compression"] is None
+    assert document(JobRequest.model_validate(written)) == written
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("method", "cstar"),
+        ("profile", "quick"),
+        ("options", {}),
+        ("targets.compression", {"ratio": 2.0}),
+    ],
+)
+def test_an_evaluation_takes_nothing_of_a_compression_and_says_where_it_is(
+    path: str, value: Any
+) -> None:
+    with pytest.raises(ValidationError) as error:
+        JobRequest.model_validate(changed(EVALUATION, path, value))
+    (found,) = error.value.errors()
+    assert ".".join(str(part) for part in found["loc"]) == path
+    assert "changes nothing" in found["msg"]
+
+
+def test_an_evaluation_says_against_whom() -> None:
+    assert "targets.robustness" in refusal(JobRequest, changed(EVALUATION, "targets", {}))
+
+
+def test_a_compression_takes_no_baseline() -> None:
+    body = JOB | {"baseline_model_id": "mdl_0"}
+    assert "the model it began with" in refusal(JobRequest, body)

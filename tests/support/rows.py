@@ -63,6 +63,36 @@ PLAN_RESULT: dict[str, Any] = {
     ],
 }
 
+_ACCURACY = {"value": 0.5, "n": 64, "interval": [0.38, 0.62], "label": "screening"}
+EVALUATION_RESULT: dict[str, Any] = {
+    "targets": [
+        {
+            "metric": "robust_accuracy",
+            "requested": 0.3,
+            "achieved": 0.5,
+            "interval": [0.38, 0.62],
+            "outcome": "met",
+            "examples_needed": None,
+            "note": "",
+        }
+    ],
+    "verdict": {
+        "targets": "met",
+        "reliability": "reliable",
+        "label": "screening",
+        "headline": "All targets are met.",
+    },
+    "before": None,
+    "after": {
+        "clean_accuracy": _ACCURACY,
+        "robust_accuracy": {"pgd-20": _ACCURACY, "autoattack": _ACCURACY},
+        "parameters": 1000,
+        "macs": 50_000,
+        "bytes": 4080,
+        "latency_ms": {"batch 1": {"median_ms": 0.5}},
+    },
+}
+
 
 def blob_of(content: bytes) -> StoredBlob:
     """Describe bytes as a blob that is in the store (the tables never look at the bytes)."""

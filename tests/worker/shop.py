@@ -62,6 +62,10 @@ class Shop:
         subject = {"model_id": model_id, "dataset_id": dataset_id}
         return rows.add_job(self.database, tenant_id=tenant_id, **subject, **columns)
 
+    def add_evaluation(self, **request: Any) -> str:
+        """Add an evaluation with its inputs in the blob store."""
+        return self.add_job(kind=JobKind.EVALUATE, request={"kind": "evaluate", **request})
+
     def add_validation(self, kind: JobKind) -> str:
         """Add a validation with its upload in the blob store."""
         job_id = rows.add_validation(self.database, kind)

@@ -171,6 +171,35 @@ def test_a_plan_that_makes_no_sense_is_an_internal_error(
     assert (job.state, last_event(shop, job.id)[1]["reason"]) == (JobState.QUEUED, "internal")
 
 
+def test_an_evaluation_ends_with_its_result_and_its_artifacts(
+    shop: Shop, runner: FakeRunner
+) -> None:
+    runner.does(WRITE_FILES, say(Result(result=rows.EVALUATION_RESULT, files=[REPORT])))
+    job = shop.work_on(shop.add_evaluation())
+
+    assert (job.state, job.result) == (JobState.SUCCEEDED, rows.EVALUATION_RESULT)
+    assert artifacts(shop, job.id) == {"report.json": b"{}"}
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"after": None},
+        {"verdict": {**rows.EVALUATION_RESULT["verdict"], "reliability": "trust me"}},
+        {"targets": [{**rows.EVALUATION_RESULT["targets"][0], "interval": [0.4, 1.2]}]},
+    ],
+    ids=["no network", "unknown reliability", "an accuracy above 1"],
+)
+def test_an_evaluation_that_makes_no_sense_is_an_internal_error(
+    shop: Shop, runner: FakeRunner, nonsense: dict[str, object]
+) -> None:
+    runner.does(WRITE_FILES, say(Result(result=rows.EVALUATION_RESULT | nonsense, files=[REPORT])))
+    job = shop.work_on(shop.add_evaluation())
+
+    assert (job.state, last_event(shop, job.id)[1]["reason"]) == (JobState.QUEUED, "internal")
+    assert rows.count(shop.database, Artifact) == 0
+
+
 def test_a_failure_with_an_unknown_code_is_internal(shop: Shop, runner: FakeRunner) -> None:
     runner.does(say(Failure(code="bad_luck", message="no")))
     job = shop.work_on(shop.add_job())

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from store.states import JobKind, JobState
+from store.tables import Job, Model
 from tests.support import rows
 from tests.worker.fake_runner import DEAF, FOREVER, FakeRunner, die, say, say_bytes
 from tests.worker.shop import IMAGES, UNDER_WAY, UPLOAD, WEIGHTS, Shop
@@ -53,6 +54,35 @@ def test_a_plan_finds_the_weights_and_what_is_known_of_the_model(shop: Shop) -> 
     assert spec["kind"] == JobKind.PLAN
     assert spec["subject"]["input"] == {"shape": [3, 32, 32]}
     assert "dataset" not in spec["subject"]
+
+
+def test_an_evaluation_finds_its_inputs_and_those_of_its_baseline(shop: Shop) -> None:
+    attempt, other = shop.attempt(shop.add_evaluation()), shop.put(b"other weights")
+    with shop.database.writing() as session:
+        job = session.get_one(Job, attempt.lease.job_id)
+        baseline = session.get_one(Model, rows.add_model(session, job.tenant_id))
+        baseline.weights_sha256 = other
+        job.request = {**job.request, "baseline_model_id": baseline.id}
+    with workspace(attempt) as folder:
+        found = files(folder)
+        spec = json.loads(found.pop("spec.json"))
+
+        assert found == {
+            "weights.safetensors": WEIGHTS,
+            "dataset.npz": IMAGES,
+            "baseline.safetensors": b"other weights",
+        }
+    assert (spec["kind"], spec["subject"]["model"]["id"]) == (JobKind.EVALUATE, job.model_id)
+    assert spec["subject"]["baseline"]["model"]["id"] == baseline.id
+    assert spec["subject"]["dataset"]["id"] == job.dataset_id
+
+
+def test_an_evaluation_without_a_baseline_finds_none(shop: Shop) -> None:
+    with workspace(shop.attempt(shop.add_evaluation())) as folder:
+        spec = json.loads((folder / "spec.json").read_text())
+
+        assert set(files(folder)) == {"weights.safetensors", "dataset.npz", "spec.json"}
+    assert "baseline" not in spec["subject"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from worker.runner.voice import Voice, printable
 # Named, not imported: a validation does without the libraries of a compression.
 KINDS = {
     "compress": ("worker.runner.compression", "compress"),
+    "evaluate": ("worker.runner.evaluation", "evaluate"),
     "plan": ("worker.runner.planning", "plan"),
     "validate_model": ("worker.runner.validation", "validate_model"),
     "validate_dataset": ("worker.runner.validation", "validate_dataset"),

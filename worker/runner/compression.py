@@ -93,7 +93,7 @@ def make_task(spec: Spec) -> Task:
         mean=tuple(subject["input"]["mean"]),
         std=tuple(subject["input"]["std"]),
         num_classes=subject["num_classes"],
-        limits=Limits(**targets.compression.model_dump()),
+        limits=Limits(**request.compression.model_dump()),
         threat=ThreatModel(targets.robustness.norm, targets.robustness.epsilon),
         profile=adapt(PROFILES[request.profile], **options),
         seed=request.seed,
