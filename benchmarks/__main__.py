@@ -10,7 +10,17 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import attacks, evaluation, gpu, inference, machine, projection, ranks, training
+from benchmarks import (
+    attacks,
+    autoattack,
+    evaluation,
+    gpu,
+    inference,
+    machine,
+    projection,
+    ranks,
+    training,
+)
 from benchmarks.harness import Settings, Unavailable
 from benchmarks.page import line, page
 from benchmarks.rows import Results, Row
@@ -31,6 +41,7 @@ TARGETS: dict[str, Measure] = {
     "P12": evaluation.p12,
     "P13": attacks.p13,
     "P16": gpu.p16,
+    "P17": autoattack.p17,
 }
 # Numerical libraries read these when they are loaded, so a process must start with them.
 ONE_THREAD = {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from pyautoattack import AutoAttack
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,6 +37,29 @@ def torchattacks_pgd(
         model, eps=epsilon, alpha=step_size, steps=steps, random_start=random_start
     )
     return attack
+
+
+def torchattacks_autoattack(
+    model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, seed: int
+) -> Tensor:
+    """What torchattacks.AutoAttack, L-inf standard, makes of images in [0, 1]; ten classes."""
+    try:
+        import torchattacks  # noqa: PLC0415
+    except ImportError as missing:
+        raise Unavailable("torchattacks is missing; run `make bench`") from missing
+    attack = torchattacks.AutoAttack(model, norm="Linf", eps=epsilon, n_classes=10, seed=seed)
+    return torch.as_tensor(attack(images, labels))
+
+
+def library_autoattack(
+    model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, seed: int
+) -> Tensor:
+    """What `pyautoattack` alone, L-inf standard on one batch, makes of images in [0, 1]."""
+    logger = logging.Logger("autoattack", level=logging.ERROR)  # not in the global hierarchy
+    attack = AutoAttack(model, norm="Linf", eps=epsilon, version="standard", seed=seed)
+    attack.logger = attack.apgd.logger = attack.apgd_targeted.logger = logger
+    perturbed, _ = attack.run_standard_evaluation(images, labels, batch_size=len(images))
+    return torch.as_tensor(perturbed)
 
 
 def naive_pgd(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

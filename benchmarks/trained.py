@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.cifar.data import load as load_cifar10
 from benchmarks.harness import Settings
 from benchmarks.networks import MEAN, STD
-from cstar_core.architectures import Architecture, load
+from cstar_core.architectures import Architecture, load, recognise
 from cstar_core.attacks import ThreatModel
 from cstar_core.files.checkpoints import read_checkpoint
 from cstar_core.normalization import NormalizedModel
@@ -81,42 +81,8 @@ def _cifar10(data: Path) -> tuple[Tensor, Tensor]:
     return images.float() / 255, torch.from_numpy(arrays.test_labels[:IMAGES])
 
 
-class _Block(nn.Module):
-    """Two 3x3 convolutions beside a 1x1 one, batch norm after each."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.path_a = nn.Sequential(
-            nn.Identity(),
-            nn.Conv2d(inputs, outputs, 1, stride=2, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
-        self.path_b = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(),
-            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H / 2, W / 2)."""
-        summed: Tensor = self.path_a(x) + self.path_b(x)
-        return summed
-
-
 def _published_robust(data: Path) -> nn.Module:
     """The network of github eth-sri/mn-bab whose weights are in the data folder."""
-    network = nn.Sequential(
-        nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(16),
-        nn.ReLU(),
-        nn.Sequential(_Block(16, 32), nn.ReLU()),
-        nn.Sequential(_Block(32, 64), nn.ReLU()),
-        nn.Flatten(),
-        nn.Linear(1024, 100),
-        nn.ReLU(),
-        nn.Linear(100, 10),
-    )
-    network.load_state_dict(read_checkpoint(data / "checkpoints" / ROBUST))
-    return network.eval()
+    weights = read_checkpoint(data / "checkpoints" / ROBUST)
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    return load(recognise(shapes), weights).eval()
