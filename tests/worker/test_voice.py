@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from cstar_core.pipeline import PHASES, State
+from cstar_core.pipeline.run import overall
 from tests.worker.processes import finish
 from tests.worker.shop import PATIENCE_S
 from worker import executors
 from worker.protocol import CheckpointSaved, Event, Message, Metric, Progress, Stopped, decode
-from worker.runner.compression import RunnerObserver
+from worker.runner.observer import RunnerObserver
 from worker.runner.voice import Voice
 
 CHATTER = """
@@ -88,7 +89,7 @@ def observe(heard: Heard, tmp_path: Path) -> Iterator[Observe]:
     """Make an observer that saves within a phase every so many seconds."""
     handler = signal.getsignal(signal.SIGTERM)
     yield lambda interval_s: RunnerObserver(
-        heard, tmp_path / "checkpoint.pt", save_interval_s=interval_s
+        heard, tmp_path / "checkpoint.pt", save_interval_s=interval_s, overall=overall
     )
     signal.signal(signal.SIGTERM, handler)
 
