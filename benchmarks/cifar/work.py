@@ -18,11 +18,11 @@ from benchmarks.cifar.presets import MEAN, STD, THREAT, Preset
 from benchmarks.cifar.stage import PROJECTED, Clock, StageObserver, load_state
 from cstar_core.architectures import build
 from cstar_core.architectures.initialization import initialise
+from cstar_core.environment import environment
 from cstar_core.files.arrays import DatasetArrays
 from cstar_core.layers import count_macs, count_parameters
 from cstar_core.normalization import NormalizedModel
 from cstar_core.pipeline import Interrupted, State, Task, Workbench, run
-from cstar_core.pipeline.environment import environment
 from cstar_core.pipeline.task import Limits
 from cstar_core.pipeline.training_phase import train
 from cstar_core.training.randomness import derive_seed

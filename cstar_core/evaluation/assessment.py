@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from cstar_core.evaluation.autoattack import autoattack_correct, estimate_seconds
 from cstar_core.evaluation.batches import Record, unit_interval
+from cstar_core.evaluation.corruptions import SMALLEST_SIDE, corruption_accuracy
 from cstar_core.evaluation.curve import epsilon_curve
 from cstar_core.evaluation.examples import Examples
+from cstar_core.evaluation.jpeg import CHANNELS, QUALITY, jpeg_attacked_correct, jpeg_settings
 from cstar_core.evaluation.reliability import (
     Flag,
     curve_flags,
@@ -213,8 +215,54 @@ def _curve(subject: Subject, _: Found, ledger: dict[str, Any], meter: Meter) -> 
     return Measurement([point.to_json() for point in points], flags=tuple(flags))
 
 
+def _corruptions(
+    subject: Subject, _: Found, ledger: dict[str, Record], meter: Meter
+) -> Measurement:
+    images = subject.probe.images
+    if min(images.shape[2:]) < SMALLEST_SIDE:
+        return _skipped(f"images have sides of less than {SMALLEST_SIDE} pixels")
+    result = corruption_accuracy(
+        subject.model,
+        images,
+        subject.probe.labels,
+        seed=subject.settings.attack_seed,
+        batch_size=BATCH,
+        completed=ledger,
+        on_batch=meter,
+    )
+    return Measurement(result.to_json() | {"skipped": None})
+
+
+def _through_jpeg(
+    subject: Subject, _: Found, ledger: dict[str, Record], meter: Meter
+) -> Measurement:
+    channels = subject.probe.images.shape[1]
+    if channels not in CHANNELS:
+        return _skipped(f"JPEG takes 1 or 3 channels, the images have {channels}")
+    verdict = jpeg_attacked_correct(
+        subject.model,
+        subject.probe.images,
+        subject.probe.labels,
+        subject.settings.threat,
+        settings=PGD,
+        seed=subject.settings.attack_seed,
+        batch_size=BATCH,
+        completed=ledger,
+        on_batch=meter,
+    ).cpu()
+    settings = jpeg_settings(PGD)
+    described = figure(settings["name"], verdict) | {"quality": QUALITY, "settings": settings}
+    return Measurement(described | {"skipped": None}, verdict)
+
+
+def _skipped(why: str) -> Measurement:
+    return Measurement({"skipped": why})
+
+
 PIECES = (
     Piece("pgd", 0.1, _pgd),
-    Piece("autoattack", 0.6, _autoattack),
-    Piece("curve", 0.3, _curve),
+    Piece("autoattack", 0.55, _autoattack),
+    Piece("curve", 0.15, _curve),
+    Piece("corruptions", 0.05, _corruptions),
+    Piece("through_jpeg", 0.15, _through_jpeg),
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cstar_core.evaluation.assessment import Assessment
+from cstar_core.evaluation.assessment import Assessment, Subject
+from cstar_core.evaluation.drift import drift
 from cstar_core.evaluation.statistics import PairedComparison
 
 PAIRED = ("clean", "pgd", "autoattack")
@@ -16,3 +17,14 @@ def paired(before: Assessment, after: Assessment) -> dict[str, Any]:
         piece: PairedComparison.of(before.verdict(piece), after.verdict(piece)).to_json()
         for piece in PAIRED
     }
+
+
+def drifted(subject: Subject, before: Assessment, after: Assessment) -> dict[str, Any]:
+    """Section `drift`: what changed class by class, on the whole test split."""
+    found = drift(
+        before.predictions,
+        after.predictions,
+        subject.test.labels.cpu(),
+        names=subject.class_names,
+    )
+    return found.to_json()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 from cstar_core.evaluation import comparison
 from cstar_core.evaluation.assessment import Assessment, Subject, assess
 from cstar_core.evaluation.examples import Examples
+from cstar_core.evaluation.fingerprint import examples_sha256
 from cstar_core.evaluation.settings import EvaluationSettings
 from cstar_core.evaluation.watch import Unwatched, Watch
 
@@ -51,19 +52,30 @@ def evaluate(
     watch = Unwatched() if watch is None else watch
     index = settings.attacked_index(len(test)).to(test.labels.device)
     attacked = test.take(index)
-    named = networks.named()
-    assessed: dict[str, Assessment] = {}
-    for position, (name, model) in enumerate(named.items()):
-        assessed[name] = assess(
-            Subject(name, model, test, attacked, settings, class_names),
-            ledgers.setdefault(name, {}),
-            watch,
-            start=position / len(named),
-            share=1 / len(named),
-        )
-    findings: dict[str, Any] = {BEFORE: None, "paired": None}
+    subjects = {
+        name: Subject(name, model, test, attacked, settings, class_names)
+        for name, model in networks.named().items()
+    }
+    assessed = _assess(subjects, ledgers, watch)
+    findings: dict[str, Any] = {BEFORE: None, "paired": None, "drift": None}
     findings |= {name: assessment.to_json() for name, assessment in assessed.items()}
     if BEFORE in assessed:
-        findings["paired"] = comparison.paired(assessed[BEFORE], assessed[AFTER])
-    findings["attacked"] = settings.replay_facts(len(test))
+        pair = (assessed[BEFORE], assessed[AFTER])
+        findings["paired"] = comparison.paired(*pair)
+        findings["drift"] = comparison.drifted(subjects[AFTER], *pair)
+    sha256 = examples_sha256(attacked.images, attacked.labels)
+    findings["attacked"] = settings.replay_facts(len(test)) | {"sha256": sha256}
     return findings
+
+
+def _assess(
+    subjects: Mapping[str, Subject], ledgers: MutableMapping[str, Any], watch: Watch
+) -> dict[str, Assessment]:
+    """Assess one network after the other."""
+    share = 1 / len(subjects)
+    return {
+        name: assess(
+            subject, ledgers.setdefault(name, {}), watch, start=position * share, share=share
+        )
+        for position, (name, subject) in enumerate(subjects.items())
+    }

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from cstar_core.environment import environment
 from cstar_core.evaluation.latency import measure_latency
 from cstar_core.export import export_onnx, load, manifest
 from cstar_core.pipeline.artifact import ONNX, PLAN, REPORT, write_artifact
-from cstar_core.pipeline.environment import environment
 from cstar_core.pipeline.observer import Observer
 from cstar_core.pipeline.report import report
 from cstar_core.pipeline.state import State
@@ -41,8 +41,12 @@ def run(workbench: Workbench, state: State, observer: Observer) -> None:
     observer.progress(PHASE, 0.7)
     state.findings[PHASE] = {
         "verified": {k: v for k, v in verified.items() if k != "predictions"},
-        "latency": _latency(workbench, model, torch.device("cpu")),
-        "latency_on_device": _latency_on_device(workbench, model),
+        "latency": {
+            "runtimes": {"torch": _latency(workbench, model, torch.device("cpu"))},
+            "skipped": {},
+            "words": "",
+            "on_device": _latency_on_device(workbench, model),
+        },
         "bytes": {
             "before": (workbench.folder / "weights.safetensors").stat().st_size,
             "after": (folder / "model.safetensors").stat().st_size,

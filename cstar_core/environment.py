@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-LIBRARIES = ("torch", "numpy", "safetensors", "onnx", "onnxruntime", "pyautoattack")
+LIBRARIES = ("torch", "numpy", "safetensors", "onnx", "onnxruntime", "pillow", "pyautoattack")
 
 
 def environment(threads: int) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""The verdict of a report: are the targets met, and can the figures be believed?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from cstar_core.attacks import ThreatModel
+from cstar_core.evaluation.targets import Target
+
+Findings = Mapping[str, Any]
+"""Section `evaluation` of a report."""
+
+NAMED = ("before", "after")
+Outcome = Literal["met", "missed", "undecided", "none"]
+_OUTCOMES: dict[Outcome, str] = {
+    "met": "Every target is met.",
+    "undecided": "Too few examples decide whether every target is met.",
+    "missed": "Not every target is met.",
+    "none": "No target was set.",
+}
+
+
+def verdict(
+    evaluation: Findings, targets: Sequence[Target], *, threat: ThreatModel, size: str = ""
+) -> dict[str, Any]:
+    """Section `verdict` of a report; `size` says in words how small the network has become.
+
+    Any flag, of either network, makes the figures `unreliable` (evaluation.md, rule 7): a change
+    between two networks can be believed no more than the figures of either. What drift and the
+    screen of the weights found are `warnings`: they say nothing of the attacks.
+    """
+    flags = _flags(evaluation)
+    found = outcome(targets)
+    reliability = "unreliable" if flags else "reliable"
+    return {
+        "targets": found,
+        "reliability": reliability,
+        "label": _label(evaluation),
+        "headline": _headline(evaluation, found, reliability, threat=threat, size=size),
+        "reasons": [f"{flag['model']}: {flag['detail']}" for flag in flags],
+        "flags": flags,
+        "warnings": _warnings(evaluation),
+        "invariants": _invariants(evaluation),
+    }
+
+
+def brief(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a verdict that a job's document shows."""
+    return {name: verdict[name] for name in ("targets", "reliability", "label", "headline")}
+
+
+def outcome(targets: Sequence[Target]) -> Outcome:
+    """One word for all targets."""
+    if not targets:
+        return "none"
+    missed = [target for target in targets if not target.met]
+    if not missed:
+        return "met"
+    return "undecided" if all(target.undecided for target in missed) else "missed"
+
+
+def _flags(evaluation: Findings) -> list[dict[str, str]]:
+    return [
+        {**flag, "model": name}
+        for name in NAMED
+        if evaluation[name] is not None
+        for flag in evaluation[name]["flags"]
+    ]
+
+
+def _warnings(evaluation: Findings) -> list[str]:
+    gates = [evaluation[gate] for gate in ("drift", "spectra") if evaluation.get(gate) is not None]
+    return [flag["detail"] for gate in gates for flag in gate["flags"]]
+
+
+def _invariants(evaluation: Findings) -> list[dict[str, Any]]:
+    return [
+        {**evaluation[name]["certified"]["invariant"], "model": name}
+        for name in NAMED
+        if evaluation[name] is not None and "certified" in evaluation[name]
+    ]
+
+
+def _label(evaluation: Findings) -> str:
+    """`screening` as soon as one of the headline figures is one."""
+    headline = (evaluation["after"][piece] for piece in ("clean", "pgd", "autoattack"))
+    return "screening" if any("label" in figure for figure in headline) else "result"
+
+
+def _headline(
+    evaluation: Findings, found: Outcome, reliability: str, *, threat: ThreatModel, size: str
+) -> str:
+    after = evaluation["after"]
+    clean, attacked = after["clean"], after["autoattack"]
+    norm = {"linf": "L-inf", "l2": "L2"}[threat.norm]
+    robust = (
+        f"{100 * clean['value']:.1f} % right on clean images, {100 * attacked['value']:.1f} % "
+        f"under {attacked['name']} ({norm}, epsilon {threat.epsilon:.4g}, n = {attacked['n']})."
+    )
+    screening = (
+        "So few examples make this a screening." if _label(evaluation) == "screening" else ""
+    )
+    trust = (
+        "The figures can be relied on."
+        if reliability == "reliable"
+        else "The robustness figures cannot be relied on."
+    )
+    return " ".join(part for part in (size, robust, _OUTCOMES[found], screening, trust) if part)
