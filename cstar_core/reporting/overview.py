@@ -1,0 +1,317 @@
+"""The first screen: the verdict, the figures at a glance, targets, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from cstar_core.reporting import words
+from cstar_core.reporting.document import Badge, Block, Cell, Note, Section, Table, Tile, Tone
+from cstar_core.reporting.reading import Part
+
+_TARGETS = {
+    "met": Badge("✓", "targets met", "good"),
+    "missed": Badge("✕", "targets missed", "bad"),
+    "undecided": Badge("?", "targets undecided: too few examples", "warn"),
+    "none": Badge("–", "no targets asked", "muted"),  # noqa: RUF001
+}
+_RELIABILITY = {
+    "reliable": Badge("✓", "figures reliable", "good"),
+    "unreliable": Badge("!", "figures unreliable", "bad"),
+}
+_LABELS = {
+    "screening": Badge("≈", "screening, not a result", "warn"),
+    "result": Badge("✓", "enough examples for a result", "good"),
+}
+_OUTCOMES = {
+    "met": Cell("✓ met", "good"),
+    "missed": Cell("✕ missed", "bad"),
+}
+
+
+def names(report: Part) -> dict[str, str]:
+    """What the two networks are called."""
+    if report.text("kind") == "evaluation":
+        return {"before": "baseline", "after": "evaluated"}
+    return {"before": "uploaded", "after": "compressed"}
+
+
+def has_baseline(report: Part) -> bool:
+    """Whether there is anything to compare with."""
+    return bool(report.part("evaluation", "before") or report.part("result", "before"))
+
+
+def badges(report: Part) -> tuple[Badge, ...]:
+    """Targets, reliability and label; what the report does not say is left out."""
+    verdict = report.part("verdict")
+    found = (
+        _TARGETS.get(verdict.text("targets")),
+        _RELIABILITY.get(verdict.text("reliability")),
+        _LABELS.get(verdict.text("label")),
+    )
+    return tuple(badge for badge in found if badge)
+
+
+def tone(report: Part) -> Tone:
+    """The worst of the badges."""
+    tones = {badge.tone for badge in badges(report)}
+    return next((worst for worst in ("bad", "warn", "good") if worst in tones), "muted")
+
+
+def tiles(report: Part) -> tuple[Tile, ...]:
+    """Size, clean and robust accuracy, speed: what a product owner asks for."""
+    sizes, speed = _size_tile(report), _speed_tile(report)
+    accuracies = [_accuracy_tile(report, "clean"), _accuracy_tile(report, "autoattack")]
+    if report.text("kind") == "evaluation":
+        accuracies.append(_accuracy_tile(report, "certified"))
+    return tuple(tile for tile in (sizes, *accuracies, speed) if tile)
+
+
+def _size_tile(report: Part) -> Tile | None:
+    before, after = (report.number("result", when, "parameters") for when in names(report))
+    if before is None or after is None:
+        return None
+    detail = f"{words.count(before)} to {words.count(after)} parameters"
+    return Tile("size", words.change(before, after), detail)
+
+
+def _speed_tile(report: Part) -> Tile | None:
+    said = report.text("latency", "words")
+    before, after = (
+        report.number("result", when, "latency_ms", "batch 1", "median_ms")
+        for when in names(report)
+    )
+    if after is None:
+        return Tile("speed", said, "") if said else None
+    if before is None:
+        return Tile("speed", words.milliseconds(after), "for one image")
+    figure = words.change(before, after, less="faster", more="slower")
+    detail = f"{words.milliseconds(before)} to {words.milliseconds(after)} for one image"
+    return Tile("speed", figure, f"{said}; {detail}" if said else detail)
+
+
+def _accuracy_tile(report: Part, piece: str) -> Tile | None:
+    figure = report.part("evaluation", "after", piece)
+    if figure.number("value") is None:
+        return None
+    label = {"clean": "clean accuracy", "certified": "certified accuracy"}.get(
+        piece, f"robust accuracy ({words.name(figure.text('name') or piece)})"
+    )
+    ends = words.interval(figure.interval("interval"))
+    detail = f"{ends}, n = {words.count(figure.number('n'))}"
+    before = report.part("evaluation", "before", piece)
+    if before.number("value") is not None:
+        detail = f"{words.percent(before.number('value'))} before; {detail}"
+    return Tile(label, words.percent(figure.number("value")), detail)
+
+
+def targets(report: Part) -> Section:
+    """What was asked for and what became of it."""
+    rows = tuple(_target_row(target) for target in report.parts("result", "targets"))
+    columns = ("target", "asked", "achieved", "95 % interval", "outcome", "more examples needed")
+    table = Table("Targets", columns, rows, numeric=(1, 2, 3), stacked=True)
+    rule = Note(
+        "An accuracy is met only when the lower end of its 95 % interval reaches what was asked.",
+        "muted",
+    )
+    blocks: tuple[Block, ...] = (table, rule)
+    return Section("targets", "Targets", blocks if rows else (Note("No targets were asked."),))
+
+
+def _target_row(target: Part) -> tuple[Cell | str, ...]:
+    metric = target.text("metric")
+    write = _writer(metric)
+    outcome = _OUTCOMES.get(target.text("outcome"), Cell(target.text("outcome") or words.NOTHING))
+    needed = target.number("examples_needed")
+    note = target.text("note")
+    more = "" if needed is None else f"about {words.count(needed)} in all"
+    return (
+        words.name(metric) or words.NOTHING,
+        write(target.number("requested")),
+        write(target.number("achieved")),
+        words.interval(target.interval("interval"), digits=2) or "exact",
+        outcome,
+        "; ".join(part for part in (more, note) if part) or "none",
+    )
+
+
+def _writer(metric: str) -> Callable[[float | None], str]:
+    """How values of this metric are written."""
+    if metric.endswith("accuracy"):
+        return lambda value: words.percent(value, digits=2)
+    if metric.endswith("latency_ms"):
+        return words.milliseconds
+    return words.decimal if metric.endswith("ratio") else words.count
+
+
+class Measure(NamedTuple):
+    """A row of the comparison by its key in an assessment."""
+
+    key: str
+    label: str
+
+
+_MEASURES = (
+    Measure("clean", "clean accuracy"),
+    Measure("pgd", "robust accuracy, PGD"),
+    Measure("autoattack", "robust accuracy, AutoAttack"),
+    Measure("worst_case", "robust accuracy, worst case of all attacks"),
+    Measure("certified", "certified accuracy"),
+    Measure("through_jpeg", "robust accuracy, attacked through JPEG"),
+)
+
+
+def comparison(report: Part) -> Section:
+    """Every figure of both networks, with intervals, and what was not measured."""
+    both = has_baseline(report)
+    named = names(report)
+    rows = [*_size_rows(report), *_accuracy_rows(report), *_corruption_rows(report)]
+    columns = ("", named["before"], named["after"], "change", "n")
+    table = Table("Before and after", columns, tuple(rows), numeric=(1, 2, 3, 4))
+    if not both:
+        rows = [(row[0], row[2], row[4]) for row in rows]
+        table = Table("Figures", ("", named["after"], "n"), tuple(rows), numeric=(1, 2))
+    blocks: list[Block] = [table] if rows else []
+    blocks += [_explanation()] if rows else []
+    blocks += [Note(f"Not run: {line}.", "muted") for line in _not_run(report)]
+    blocks += _latency(report)
+    return Section("figures", "Before and after" if both else "Figures", tuple(blocks))
+
+
+def _explanation() -> Note:
+    return Note(
+        "In brackets: the 95 % Wilson interval, in percent. p: the exact McNemar test on the same "
+        "examples; small when chance alone hardly explains the change. Fewer than 1,000 examples "
+        "are a screening, not a result.",
+        "muted",
+    )
+
+
+def _size_rows(report: Part) -> Iterable[tuple[Cell | str, ...]]:
+    before, after = report.part("result", "before"), report.part("result", "after")
+    for key, label, write in (
+        ("parameters", "parameters", words.count),
+        ("macs", "multiply-accumulates per image", words.count),
+        ("bytes", "weights in the file", words.size),
+    ):
+        old, new = before.number(key), after.number(key)
+        if new is not None:
+            yield label, write(old), write(new), words.change(old, new), "exact"
+    for batch, timing in after.members("latency_ms"):
+        old, new = (part.number("latency_ms", batch, "median_ms") for part in (before, after))
+        change = words.change(old, new, less="faster", more="slower")
+        repeats = words.count(timing.number("repeats"))
+        label = f"latency, {batch}"
+        yield label, words.milliseconds(old), words.milliseconds(new), change, f"{repeats} runs"
+
+
+def _accuracy_rows(report: Part) -> Iterable[tuple[Cell | str, ...]]:
+    evaluation = report.part("evaluation")
+    for measure in _MEASURES:
+        before, after = (evaluation.part(when, measure.key) for when in ("before", "after"))
+        if after.number("value") is None:
+            continue
+        paired = evaluation.part("paired", measure.key)
+        yield (
+            _label(measure, after),
+            words.accuracy(before),
+            words.accuracy(after),
+            _change(before, after, paired),
+            _examples(after),
+        )
+
+
+def _label(measure: Measure, figure: Part) -> str:
+    """The name of the row, with what was really run where that is not in it already."""
+    if measure.key == "pgd" and figure.text("name"):
+        return f"robust accuracy, {words.name(figure.text('name'))}"
+    if measure.key == "autoattack":
+        suite = figure.text("name")
+        return f"robust accuracy, {words.name(suite)}" if suite else measure.label
+    quality = figure.number("quality")
+    if measure.key == "through_jpeg" and quality is not None:
+        return f"{measure.label} (quality {words.decimal(quality)})"
+    return measure.label
+
+
+def _change(before: Part, after: Part, paired: Part) -> str:
+    difference = paired.number("difference")
+    if difference is None:
+        old, new = before.number("value"), after.number("value")
+        difference = None if old is None or new is None else new - old
+    tested = words.p_value(paired.number("mcnemar_p"))
+    return ", ".join(part for part in (words.points(difference), tested) if part)
+
+
+def _examples(figure: Part) -> str:
+    label = figure.text("label")
+    return words.count(figure.number("n")) + (f", {label}" if label else "")
+
+
+def _corruption_rows(report: Part) -> Iterable[tuple[Cell | str, ...]]:
+    before, after = (report.part("evaluation", when, "corruptions") for when in names(report))
+    old, new = before.number("mean"), after.number("mean")
+    if new is not None:
+        difference = None if old is None else new - old
+        yield (
+            "accuracy on corrupted images, mean",
+            words.percent(old),
+            words.percent(new),
+            words.points(difference),
+            words.count(after.number("n")),
+        )
+
+
+def _not_run(report: Part) -> Iterable[str]:
+    """What the comparison lacks, with the reason where the report has one."""
+    after = report.part("evaluation", "after")
+    for measure in _MEASURES:
+        figure = after.part(measure.key)
+        if figure.number("value") is None:
+            yield _with_reason(measure.label, figure)
+    if after.number("corruptions", "mean") is None:
+        yield _with_reason("accuracy on corrupted images", after.part("corruptions"))
+    if not report.part("latency", "runtimes") and not report.part("result", "after", "latency_ms"):
+        yield "latency"
+
+
+def _with_reason(label: str, figure: Part) -> str:
+    reason = figure.text("skipped").rstrip(".")
+    return f"{label} ({reason})" if reason else label
+
+
+def _latency(report: Part) -> Iterable[Block]:
+    """Every runtime and batch size, with quartiles."""
+    latency, named = report.part("latency"), names(report)
+    rows = [
+        row
+        for runtime, timings in latency.members("runtimes")
+        for row in _runtime_rows(runtime, timings)
+    ]
+    if rows:
+        device = latency.text("device") or "the device of the job"
+        columns = ("runtime", named["before"], named["after"], "change")
+        yield Table(
+            f"Latency on {device}: median [quartiles]", columns, tuple(rows), numeric=(1, 2, 3)
+        )
+    if said := latency.text("words"):
+        yield Note(f"In words: {said}.")
+    for runtime, reason in latency.members("skipped"):
+        yield Note(f"Not run: {runtime} ({reason.text().rstrip('.')}).", "muted")
+
+
+def _runtime_rows(runtime: str, timings: Part) -> Iterable[tuple[Cell | str, ...]]:
+    for batch, after in timings.members("after"):
+        before = timings.part("before", batch)
+        change = words.change(
+            before.number("median_ms"), after.number("median_ms"), less="faster", more="slower"
+        )
+        yield f"{runtime}, {batch}", _timing(before), _timing(after), change
+
+
+def _timing(timing: Part) -> str:
+    median = timing.number("median_ms")
+    low, high = timing.number("lower_quartile_ms"), timing.number("upper_quartile_ms")
+    if median is None or low is None or high is None:
+        return words.milliseconds(median)
+    return f"{words.milliseconds(median)} [{low:.2f}, {high:.2f}]"
