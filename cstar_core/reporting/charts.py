@@ -18,7 +18,7 @@ from cstar_core.reporting.words import shortened
 
 WIDTH = 380.0
 LEFT, RIGHT = 44.0, 10.0
-LETTER = 5.9  # the mean width of a letter at 11 units
+LETTER = 6.4  # about the width of a letter at 11 units, in the widest of the usual fonts
 _LINE = 14.0
 
 Kind = Literal["linear", "log", "root"]
@@ -92,21 +92,40 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one kind; `style` is a class that sets colour, dashes and markers."""
+    """Points of one kind in ascending x; `style` is a class that sets colour, dashes and markers.
+
+    The line is interrupted where x grows by more than `reach`.
+    """
 
     name: str
     style: str
     points: tuple[Point, ...]
     dots: bool = True
+    reach: float = math.inf
+
+    @property
+    def runs(self) -> list[list[Point]]:
+        """The points between interruptions."""
+        runs: list[list[Point]] = []
+        for point in self.points:
+            if runs and point.x - runs[-1][-1].x <= self.reach:
+                runs[-1].append(point)
+            else:
+                runs.append([point])
+        return runs
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A line across the panel that marks a value of one axis, with its label."""
+    """A line across the panel that marks a value of one axis, with its label.
+
+    That of an upright line stands at the top, or on the `row`-th line from the bottom.
+    """
 
     axis: Literal["x", "y"]
     at: float
     label: str
+    row: int | None = None
 
 
 @dataclass(frozen=True)
@@ -184,19 +203,25 @@ def _rule(drawn: Panel, rule: Rule) -> Markup:
     upright = svg.line((x(rule.at), y.start), (x(rule.at), y.end), "rule")
     fits = x(rule.at) + 4 + LETTER * len(rule.label) <= x.end
     where, anchor = (x(rule.at) + 4, "start") if fits else (x(rule.at) - 4, "end")
-    return upright + svg.text((where, y.end + 9), rule.label, "rule-label", anchor)
+    height = y.end + 9 if rule.row is None else y.start - 5 - 12 * rule.row
+    return upright + svg.text((where, height), rule.label, "rule-label", anchor)
 
 
 def _series(drawn: Panel, series: Series) -> list[Markup]:
     x, y = drawn.x, drawn.y
-    at = [(x(point.x), y(point.y)) for point in series.points]
-    marks = [_band(drawn, series), svg.path(at, f"line {series.style}")]
-    if series.dots:
-        hints = [f"{series.name}: {y.write(p.y)} at {x.write(p.x)}" for p in series.points]
-        marks += [
-            svg.circle(centre, 3, f"dot {series.style}", hint)
-            for centre, hint in zip(at, hints, strict=True)
-        ]
+    marks = [_band(drawn, series)]
+    for run in series.runs:
+        marks.append(svg.path([(x(p.x), y(p.y)) for p in run], f"line {series.style}"))
+        if series.dots or len(run) == 1:
+            marks += [
+                svg.circle(
+                    (x(p.x), y(p.y)),
+                    3,
+                    f"dot {series.style}",
+                    f"{series.name}: {y.write(p.y)} at {x.write(p.x)}",
+                )
+                for p in run
+            ]
     return marks
 
 
@@ -211,30 +236,37 @@ def _band(drawn: Panel, series: Series) -> Markup:
     return svg.path([*upper, *reversed(lower)], f"band {series.style}", closed=True)
 
 
-def legend(series: Sequence[Series], top: float, *, left: float = LEFT) -> Markup:
+def legend(series: Sequence[Series], top: float) -> Markup:
     """A sample of each series with its name, on as many lines as they need."""
-    marks, at, baseline = [], left, top
-    for one in series:
-        width = 26 + LETTER * len(one.name) + 14
-        if at > left and at + width > WIDTH:
-            at, baseline = left, baseline + _LINE
-        sample = [svg.line((at, baseline - 4), (at + 20, baseline - 4), f"line {one.style}")]
-        if one.dots:
-            sample.append(svg.circle((at + 10, baseline - 4), 3, f"dot {one.style}"))
-        marks += [*sample, svg.text((at + 26, baseline), one.name, "legend")]
-        at += width
-    return Markup("").join(marks)
+    return Markup("").join(
+        mark
+        for one, (at, line) in zip(series, _legend_places(series), strict=True)
+        for mark in _sample(one, at, top + line * _LINE)
+    )
 
 
-def legend_height(series: Sequence[Series], *, left: float = LEFT) -> float:
+def _sample(one: Series, at: float, baseline: float) -> list[Markup]:
+    marks = [svg.line((at, baseline - 4), (at + 20, baseline - 4), f"line {one.style}")]
+    if one.dots:
+        marks.append(svg.circle((at + 10, baseline - 4), 3, f"dot {one.style}"))
+    return [*marks, svg.text((at + 26, baseline), one.name, "legend")]
+
+
+def legend_height(series: Sequence[Series]) -> float:
     """The height of what `legend` draws."""
-    lines, at = 1, left
+    return _LINE * (1 + max((line for _, line in _legend_places(series)), default=0))
+
+
+def _legend_places(series: Sequence[Series]) -> list[tuple[float, int]]:
+    """Where each entry starts, and on which line."""
+    places, at, line = [], LEFT, 0
     for one in series:
         width = 26 + LETTER * len(one.name) + 14
-        if at > left and at + width > WIDTH:
-            at, lines = left, lines + 1
+        if at > LEFT and at + width > WIDTH:
+            at, line = LEFT, line + 1
+        places.append((at, line))
         at += width
-    return lines * _LINE
+    return places
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cstar_core.reporting import words
-from cstar_core.reporting.document import Block, Cell, Folded, Items, Note, Section, Table
+from cstar_core.reporting.document import Block, Cell, Folded, Note, Section, Table
 from cstar_core.reporting.overview import names
 from cstar_core.reporting.reading import Part
 
@@ -27,10 +27,9 @@ def _drift(found: Part, named: dict[str, str]) -> Iterable[Block]:
     if agreement is not None:
         yield Note(
             f"Both networks predict the same class for {words.percent(agreement)} of "
-            f"{words.count(found.number('n'))} test images."
+            f"{words.count(found.number('n'))} test images{_both_wrong(found)}."
         )
-    if most := [words.plain(one) for one in found.parts("most_changed")]:
-        yield Note(f"Most changed: {', '.join(most)}.")
+    yield from _most_changed(found)
     rows = tuple(_class_row(one) for one in found.parts("classes"))
     columns = (
         "class",
@@ -44,6 +43,20 @@ def _drift(found: Part, named: dict[str, str]) -> Iterable[Block]:
     )
     yield from _classes(Table("Accuracy of each class", columns, rows, (1, 2, 3, 4, 5, 6, 7)))
     yield from _limits(found)
+
+
+def _both_wrong(found: Part) -> str:
+    share = found.number("agreement_when_both_wrong")
+    return "" if share is None else f"; where both are wrong, for {words.percent(share)}"
+
+
+def _most_changed(found: Part) -> Iterable[Block]:
+    known = {words.plain(one.part("class")): _class_name(one) for one in found.parts("classes")}
+    numbers = [words.plain(one) for one in found.parts("most_changed")]
+    if numbers:
+        yield Note(f"Most changed: {', '.join(known.get(one, one) for one in numbers)}.")
+    for flag in found.parts("flags"):
+        yield Note(f"! {flag.text('detail') or flag.text('code')}", "warn")
 
 
 def _class_row(one: Part) -> Row:
@@ -84,8 +97,7 @@ def _classes(table: Table) -> Iterable[Block]:
 
 
 def _limits(found: Part) -> Iterable[Block]:
-    if limits := tuple(limit.text() for limit in found.parts("limits")):
-        yield Items(limits)
+    yield from (Note(limit.text(), "muted") for limit in found.parts("limits"))
 
 
 def _spectra(found: Part) -> Iterable[Block]:
@@ -119,17 +131,15 @@ def corruptions(report: Part) -> Section:
         reason = after.text("skipped") or "not part of this evaluation"
         blocks: tuple[Block, ...] = (Note(f"Not run: corrupted images ({reason}).", "muted"),)
         return Section("corruptions", "Corrupted images", blocks)
+    named = names(report)
+    old = before.number("mean")
+    compared = "" if old is None else f" against {words.percent(old)} {named['before']}"
     intro = Note(
-        f"{words.count(after.number('n'))} test images, {after.text('named') or 'corrupted'}; "
-        f"mean accuracy {words.percent(after.number('mean'))}"
-        + (
-            ""
-            if before.number("mean") is None
-            else f" against {words.percent(before.number('mean'))} before"
-        )
-        + ".",
+        f"{words.count(after.number('n'))} test images, corrupted in every way and severity "
+        f"({after.text('named') or 'not named'}): mean accuracy "
+        f"{words.percent(after.number('mean'))}{compared}."
     )
-    return Section("corruptions", "Corrupted images", (intro, _heat(before, after, names(report))))
+    return Section("corruptions", "Corrupted images", (intro, _heat(before, after, named)))
 
 
 def _heat(before: Part, after: Part, named: dict[str, str]) -> Table:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from cstar_core.reporting import words
-from cstar_core.reporting.document import Block, Cell, Items, Section, Table
+from cstar_core.reporting.document import Block, Cell, Items, Note, Section, Table
 from cstar_core.reporting.overview import names
 from cstar_core.reporting.reading import Part
 
@@ -14,27 +15,46 @@ FAILED = Cell("✕ failed", "bad")
 NOT_RUN = Cell("– not run", "muted")  # noqa: RUF001
 
 Row = tuple[Cell | str, ...]
+NOT_PART = "not part of this evaluation"
+
+
+class Outcome(NamedTuple):
+    """What became of a check of one network; None stands for one that was not run."""
+
+    passed: bool | None
+    detail: str
+
+    @property
+    def cell(self) -> Cell:
+        """The outcome with its sign."""
+        return NOT_RUN if self.passed is None else PASSED if self.passed else FAILED
+
+
+Check = dict[str, Outcome]
+"""Outcomes by network, `before` and `after`."""
 
 
 def reliability(report: Part) -> Section:
     """The reasons in words, the flags as data, and each check with its outcome."""
     blocks: list[Block] = [_reasons(report)]
     blocks += _flags(report)
-    blocks.append(_checks(report))
+    if warnings := tuple(warning.text() for warning in report.parts("verdict", "warnings")):
+        blocks += [Note("Warnings, which do not touch the figures:"), Items(warnings)]
+    blocks.append(_table(report))
     return Section("reliability", "Can these figures be trusted?", tuple(blocks))
 
 
 def _reasons(report: Part) -> Items:
     reasons = tuple(reason.text() for reason in report.parts("verdict", "reasons"))
     if report.text("verdict", "reliability") == "reliable":
-        otherwise = "Every check below that was run has passed and no flag was raised."
+        otherwise = "No flag was raised, and every check that was run has passed."
     else:
         otherwise = "The report does not say why."
     return Items(reasons, otherwise)
 
 
 def _flags(report: Part) -> Iterable[Block]:
-    """Signs that a figure may be wrong."""
+    """Signs that a figure may be wrong, as data."""
     named = names(report)
     rows = tuple(
         (
@@ -42,127 +62,130 @@ def _flags(report: Part) -> Iterable[Block]:
             named.get(flag.text("model"), flag.text("model")) or words.NOTHING,
             flag.text("detail") or words.NOTHING,
         )
-        for flag in _all_flags(report)
+        for flag in report.parts("verdict", "flags")
     )
     if rows:
         yield Table("Flags", ("flag", "network", "what was seen"), rows, stacked=True)
 
 
-def _all_flags(report: Part) -> tuple[Part, ...]:
-    """Those of the verdict, and those of drift and spectra, which have lists of their own."""
-    evaluation = report.part("evaluation")
-    return (
-        *report.parts("verdict", "flags"),
-        *evaluation.parts("drift", "flags"),
-        *evaluation.parts("spectra", "flags"),
+def _table(report: Part) -> Table:
+    """One row per check, with the outcome for each network."""
+    named = names(report)
+    shown = [when for when in named if report.part("evaluation", when)] or ["after"]
+    rows: tuple[Row, ...] = tuple(
+        (label, *(_cell(check, when) for when in shown), _details(check, named, shown))
+        for label, check in _checks(report, shown)
     )
+    columns = ("check", *(named[when] for when in shown), "detail")
+    return Table("Checks of the evaluation itself", columns, rows, stacked=True)
 
 
-def _checks(report: Part) -> Table:
-    rows: list[Row] = []
-    for when in ("before", "after"):
-        assessment = report.part("evaluation", when)
-        if assessment:
-            rows += _checks_of(report, when, assessment)
-    rows += [_transfer(report), *_invariants(report), _verification(report)]
-    columns = ("check", "network", "outcome", "detail")
-    return Table("Checks of the evaluation itself", columns, tuple(rows), stacked=True)
+def _cell(check: Check, when: str) -> Cell:
+    return check[when].cell if when in check else Cell(words.NOTHING, "muted")
 
 
-def _checks_of(report: Part, when: str, assessment: Part) -> Iterable[Row]:
-    network = names(report)[when]
-    codes = {flag.text("code") for flag in assessment.parts("flags")}
-    yield "a planted adversarial example is found", network, *_planted(assessment.part("planted"))
-    yield "more steps do not break much more", network, *_steps(assessment.part("steps"), codes)
-    yield "accuracy falls to chance as epsilon grows", network, *_curve(assessment, codes)
-    yield "no black-box attack beats the white-box ones", network, *_square(assessment, codes)
+def _details(check: Check, named: dict[str, str], shown: list[str]) -> str:
+    """What was seen, once where it is the same for both networks."""
+    details = {when: check[when].detail for when in shown if when in check}
+    if len(set(details.values())) <= 1:
+        return next(iter(details.values()), words.NOTHING)
+    return "\n".join(f"{named[when]}: {detail}" for when, detail in details.items())
 
 
-def _outcome(passed: bool | None) -> Cell:
-    return NOT_RUN if passed is None else PASSED if passed else FAILED
+def _checks(report: Part, shown: list[str]) -> Iterable[tuple[str, Check]]:
+    assessments = {when: report.part("evaluation", when) for when in shown}
+    for label, check in _PER_NETWORK.items():
+        yield label, {when: check(assessment) for when, assessment in assessments.items()}
+    yield "attacks crafted on the uploaded network are weaker", {"after": _transfer(report)}
+    yield from _invariants(report)
+    yield "the exported file, in a fresh process, says the same", {"after": _verification(report)}
 
 
-def _planted(planted: Part) -> tuple[Cell, str]:
-    if reason := planted.text("skipped"):
-        return NOT_RUN, reason
-    if not planted or planted.number("n") is None:
-        return NOT_RUN, "not part of this evaluation"
+def _flagged(assessment: Part) -> set[str]:
+    return {flag.text("code") for flag in assessment.parts("flags")}
+
+
+def _planted(assessment: Part) -> Outcome:
+    planted = assessment.part("planted")
+    if planted.number("n") is None or planted.text("skipped"):
+        return Outcome(None, planted.text("skipped") or NOT_PART)
     chance = planted.number("found_by_chance")
-    by_chance = "" if chance is None else f"; random sampling found {words.plain(_of(chance))}"
+    by_chance = "" if chance is None else f"; random sampling found {words.decimal(chance)}"
     detail = (
         f"{words.count(planted.number('found'))} of {words.count(planted.number('n'))} found, "
         f"{words.percent(planted.number('required'), digits=0)} required{by_chance}"
     )
-    return _outcome(planted.truth("passed")), detail
+    return Outcome(planted.truth("passed"), detail)
 
 
-def _of(value: float) -> Part:
-    return Part(int(value) if value == int(value) else value)
-
-
-def _steps(steps: Part, codes: set[str]) -> tuple[Cell, str]:
+def _steps(assessment: Part) -> Outcome:
+    steps = assessment.part("steps")
     broken = steps.number("broken_more")
     if broken is None:
-        return NOT_RUN, steps.text("skipped") or "not part of this evaluation"
+        return Outcome(None, steps.text("skipped") or NOT_PART)
     detail = (
-        f"{words.plain(steps.part('few'))} against {words.plain(steps.part('many'))}: "
-        f"{words.count(broken)} of {words.count(steps.number('n'))} images more were broken"
+        f"{_named(steps.part('many'))} broke {words.count(broken)} of "
+        f"{words.count(steps.number('n'))} images more than {_named(steps.part('few'))}"
     )
-    return _outcome("more_steps_much_stronger" not in codes), detail
+    return Outcome("more_steps_much_stronger" not in _flagged(assessment), detail)
 
 
-def _curve(assessment: Part, codes: set[str]) -> tuple[Cell, str]:
+def _named(attack: Part) -> str:
+    """An attack by its name, or by the number of its steps."""
+    return words.name(attack.text()) if attack.text() else f"{words.plain(attack)} steps"
+
+
+def _curve(assessment: Part) -> Outcome:
     curve = assessment.parts("curve")
     if not curve:
-        return NOT_RUN, "not part of this evaluation"
-    last = curve[-1]
-    detail = (
-        f"{words.percent(last.number('value'))} at epsilon {words.epsilon(last.number('epsilon'))}"
-    )
+        return Outcome(None, NOT_PART)
+    value, epsilon = curve[-1].number("value"), curve[-1].number("epsilon")
+    detail = f"{words.percent(value)} at epsilon {words.epsilon(epsilon)}"
     failing = {"larger_epsilon_not_stronger", "not_broken_at_large_epsilon"}
-    return _outcome(not codes & failing), detail
+    return Outcome(not _flagged(assessment) & failing, detail)
 
 
-def _square(assessment: Part, codes: set[str]) -> tuple[Cell, str]:
+def _square(assessment: Part) -> Outcome:
     broken = assessment.number("autoattack", "broken_by", "square")
     if broken is None:
-        return NOT_RUN, "AutoAttack's Square was not part of this evaluation"
+        return Outcome(None, NOT_PART)
     n = words.count(assessment.number("autoattack", "n"))
     detail = f"Square broke {words.count(broken)} of {n} images after all the others"
-    return _outcome("square_stronger" not in codes), detail
+    return Outcome("square_stronger" not in _flagged(assessment), detail)
 
 
-def _transfer(report: Part) -> Row:
-    label, transfer = (
-        "attacks crafted on the uploaded network are weaker",
-        report.part("evaluation", "transfer"),
-    )
-    network = names(report)["after"]
+_PER_NETWORK: dict[str, Callable[[Part], Outcome]] = {
+    "a planted adversarial example is found": _planted,
+    "more steps do not break much more": _steps,
+    "accuracy falls to chance as epsilon grows": _curve,
+    "no black-box attack beats the white-box ones": _square,
+}
+
+
+def _transfer(report: Part) -> Outcome:
+    transfer = report.part("evaluation", "transfer")
     if transfer.number("value") is None:
         reason = transfer.text("skipped") or "there is no second network to craft them on"
-        return label, network, NOT_RUN, reason
-    codes = {flag.text("code") for flag in report.parts("verdict", "flags")}
-    codes |= {flag.text("code") for flag in report.parts("evaluation", "after", "flags")}
-    detail = f"{words.accuracy(transfer)} of n = {words.count(transfer.number('n'))} stay correct"
-    return label, network, _outcome("transfer_stronger" not in codes), detail
+        return Outcome(None, reason)
+    flagged = _flagged(report.part("evaluation", "after")) | _flagged(report.part("verdict"))
+    detail = f"{words.accuracy(transfer)} of {words.count(transfer.number('n'))} stay correct"
+    return Outcome("transfer_stronger" not in flagged, detail)
 
 
-def _invariants(report: Part) -> Iterable[Row]:
-    named = names(report)
+def _invariants(report: Part) -> Iterable[tuple[str, Check]]:
+    """Those of one name in one row."""
+    found: dict[str, Check] = {}
     for invariant in report.parts("verdict", "invariants"):
-        model = invariant.text("model")
-        yield (
-            invariant.text("name") or words.NOTHING,
-            named.get(model, model) or words.NOTHING,
-            _outcome(invariant.truth("holds")),
-            invariant.text("detail") or "on every example",
-        )
+        outcome = Outcome(invariant.truth("holds"), invariant.text("detail") or words.NOTHING)
+        found.setdefault(invariant.text("name"), {})[invariant.text("model")] = outcome
+    for name, check in found.items():
+        yield name or words.NOTHING, check
 
 
-def _verification(report: Part) -> Row:
-    label = "the exported file, in a fresh process, says the same"
-    network, verification = names(report)["after"], report.part("verification")
-    differing = verification.number("disagreements")
+def _verification(report: Part) -> Outcome:
+    differing = report.number("verification", "disagreements")
     if differing is None:
-        return label, network, NOT_RUN, "nothing was exported"
-    return label, network, _outcome(True), f"{words.count(differing)} predictions differ"
+        return Outcome(None, "nothing was exported")
+    n = report.number("verification", "n")
+    of = "" if n is None else f" of {words.count(n)}"
+    return Outcome(True, f"{words.count(differing)}{of} predictions differ")

@@ -10,7 +10,7 @@ from cstar_core.reporting.document import Block, Cell, Folded, Note, Section, Ta
 from cstar_core.reporting.reading import Part
 
 Row = tuple[Cell | str, ...]
-OPEN_UP_TO = 12  # rows: a longer table is folded
+OPEN_UP_TO = 24  # rows: a longer table is folded
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,9 @@ _LABELS = {
     "screening": Badge("≈", "screening, not a result", "warn"),
     "result": Badge("✓", "enough examples for a result", "good"),
 }
-_OUTCOMES = {
-    "met": Cell("✓ met", "good"),
-    "missed": Cell("✕ missed", "bad"),
-}
+_MET = Cell("✓ met", "good")
+_MISSED = Cell("✕ missed", "bad")
+_UNDECIDED = Cell("? undecided", "warn")
 
 
 def names(report: Part) -> dict[str, str]:
@@ -42,12 +41,14 @@ def has_baseline(report: Part) -> bool:
 
 
 def badges(report: Part) -> tuple[Badge, ...]:
-    """Targets, reliability and label; what the report does not say is left out."""
+    """Targets, reliability, label, warnings; what the report does not say is left out."""
     verdict = report.part("verdict")
+    warnings = len(verdict.parts("warnings"))
     found = (
         _TARGETS.get(verdict.text("targets")),
         _RELIABILITY.get(verdict.text("reliability")),
         _LABELS.get(verdict.text("label")),
+        Badge("!", f"{warnings} warning{'s' * (warnings > 1)}", "warn") if warnings else None,
     )
     return tuple(badge for badge in found if badge)
 
@@ -83,11 +84,12 @@ def _speed_tile(report: Part) -> Tile | None:
     )
     if after is None:
         return Tile("speed", said, "") if said else None
+    label = "speed, one image in PyTorch"
     if before is None:
-        return Tile("speed", words.milliseconds(after), "for one image")
+        return Tile(label, words.milliseconds(after), said)
     figure = words.change(before, after, less="faster", more="slower")
-    detail = f"{words.milliseconds(before)} to {words.milliseconds(after)} for one image"
-    return Tile("speed", figure, f"{said}; {detail}" if said else detail)
+    detail = f"{words.milliseconds(before)} to {words.milliseconds(after)}"
+    return Tile(label, figure, f"{detail}\n{said}" if said else detail)
 
 
 def _accuracy_tile(report: Part, piece: str) -> Tile | None:
@@ -98,18 +100,20 @@ def _accuracy_tile(report: Part, piece: str) -> Tile | None:
         piece, f"robust accuracy ({words.name(figure.text('name') or piece)})"
     )
     ends = words.interval(figure.interval("interval"))
-    detail = f"{ends}, n = {words.count(figure.number('n'))}"
+    detail = f"{ends}, n{words.TIED}={words.TIED}{words.count(figure.number('n'))}"
     before = report.part("evaluation", "before", piece)
     if before.number("value") is not None:
-        detail = f"{words.percent(before.number('value'))} before; {detail}"
+        detail += f"\n{words.percent(before.number('value'))} {names(report)['before']}"
     return Tile(label, words.percent(figure.number("value")), detail)
 
 
 def targets(report: Part) -> Section:
     """What was asked for and what became of it."""
     rows = tuple(_target_row(target) for target in report.parts("result", "targets"))
-    columns = ("target", "asked", "achieved", "95 % interval", "outcome", "more examples needed")
-    table = Table("Targets", columns, rows, numeric=(1, 2, 3), stacked=True)
+    columns = ("target", "asked", "achieved", "95 % interval", "outcome", "remark")
+    table = Table(
+        "What was asked for, and what was measured", columns, rows, numeric=(1, 2, 3), stacked=True
+    )
     rule = Note(
         "An accuracy is met only when the lower end of its 95 % interval reaches what was asked.",
         "muted",
@@ -121,18 +125,28 @@ def targets(report: Part) -> Section:
 def _target_row(target: Part) -> tuple[Cell | str, ...]:
     metric = target.text("metric")
     write = _writer(metric)
-    outcome = _OUTCOMES.get(target.text("outcome"), Cell(target.text("outcome") or words.NOTHING))
-    needed = target.number("examples_needed")
-    note = target.text("note")
-    more = "" if needed is None else f"about {words.count(needed)} in all"
     return (
         words.name(metric) or words.NOTHING,
         write(target.number("requested")),
         write(target.number("achieved")),
         words.interval(target.interval("interval"), digits=2) or "exact",
-        outcome,
-        "; ".join(part for part in (more, note) if part) or "none",
+        _outcome(target),
+        target.text("note") or _examples_needed(target),
     )
+
+
+def _outcome(target: Part) -> Cell:
+    said = target.text("outcome")
+    if said == "met":
+        return _MET
+    if target.truth("undecided"):
+        return _UNDECIDED
+    return _MISSED if said == "missed" else Cell(said or words.NOTHING)
+
+
+def _examples_needed(target: Part) -> str:
+    needed = target.number("examples_needed")
+    return words.NOTHING if needed is None else f"about {words.count(needed)} examples decide it"
 
 
 def _writer(metric: str) -> Callable[[float | None], str]:
@@ -167,10 +181,13 @@ def comparison(report: Part) -> Section:
     named = names(report)
     rows = [*_size_rows(report), *_accuracy_rows(report), *_corruption_rows(report)]
     columns = ("", named["before"], named["after"], "change", "n")
-    table = Table("Before and after", columns, tuple(rows), numeric=(1, 2, 3, 4))
+    caption = "Sizes, speed, and accuracies under the same attacks on the same examples"
+    table = Table(caption, columns, tuple(rows), numeric=(1, 2, 3, 4))
     if not both:
         rows = [(row[0], row[2], row[4]) for row in rows]
-        table = Table("Figures", ("", named["after"], "n"), tuple(rows), numeric=(1, 2))
+        table = Table(
+            "Size, speed and accuracies", ("", named["after"], "n"), tuple(rows), numeric=(1, 2)
+        )
     blocks: list[Block] = [table] if rows else []
     blocks += [_explanation()] if rows else []
     blocks += [Note(f"Not run: {line}.", "muted") for line in _not_run(report)]

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from cstar_core.reporting import svg, words
 from cstar_core.reporting.charts import (
     BAR,
@@ -31,6 +33,7 @@ from cstar_core.reporting.layers import keeps_channels, layer_shares
 from cstar_core.reporting.overview import names
 from cstar_core.reporting.reading import Part
 
+FEW_EPOCHS = 20  # that many are drawn as dots as well
 ROWS_A_COLUMN = 20  # of the rank allocation, before it goes on beside
 _END = WIDTH - RIGHT
 
@@ -174,7 +177,7 @@ def _candidates(found: Part) -> list[Labelled]:
     chosen, points = found.text("chosen"), []
     for candidate in found.parts("candidates"):
         size = candidate.number("parameters")
-        robust = candidate.number("held_out_robust_accuracy")
+        robust = candidate.number(ROBUST)
         if size is not None and robust is not None:
             name = candidate.text("name") or "unnamed"
             points.append(Labelled(name, size, robust, name == chosen))
@@ -214,8 +217,8 @@ def _candidate_table(found: Part) -> Table:
             words.count(candidate.number("parameters")),
             words.count(candidate.number("macs")),
             words.decimal(candidate.number("ratio")),
-            words.percent(candidate.number("held_out_clean_accuracy")),
-            words.percent(candidate.number("held_out_robust_accuracy")),
+            words.percent(candidate.number(CLEAN)),
+            words.percent(candidate.number(ROBUST)),
             Cell("✓ chosen", "good") if candidate.text("name") == chosen else "",
         )
         for candidate in found.parts("candidates")
@@ -250,19 +253,21 @@ class _Epochs:
     metrics: tuple[Part, ...]
 
     def series(self, key: str, name: str, style: str) -> Series | None:
-        """One metric over the epochs of all phases."""
+        """One metric over the epochs of all phases, interrupted where it was not measured."""
         points = tuple(
             Point(epoch, value)
             for epoch, metrics in enumerate(self.metrics, start=1)
             if (value := metrics.number(key)) is not None
         )
-        return Series(name, style, points, dots=len(points) <= 40) if points else None
+        dots = len(self.metrics) <= FEW_EPOCHS
+        return Series(name, style, points, dots=dots, reach=1) if points else None
 
 
 def _epochs(report: Part) -> _Epochs:
     known = dict(report.members("epochs"))
     order = [*(p for p in _PHASES if p in known), *(p for p in known if p not in _PHASES)]
-    phases, metrics = [], []
+    phases: list[tuple[str, int]] = []
+    metrics: list[Part] = []
     for phase in order:
         if epochs := known[phase].parts():
             phases.append((words.name(phase), len(metrics) + 1))
@@ -270,13 +275,18 @@ def _epochs(report: Part) -> _Epochs:
     return _Epochs(tuple(phases), tuple(metrics))
 
 
+CLEAN, ROBUST = "held_out_clean_accuracy", "held_out_robust_accuracy"
 _PANELS = (
     (
-        "accuracy on held-out images",
-        (("held_out_clean", "clean", "clean"), ("held_out_robust", "robust", "after")),
+        "accuracy",
+        (
+            (CLEAN, "clean, held-out images", "clean"),
+            (ROBUST, "robust, held-out images", "after"),
+            ("train_robust_accuracy", "robust, training images", "before"),
+        ),
     ),
-    ("training loss", (("loss", "loss", "before"),)),
-    ("ADMM gap |W − Z| / |W|", (("gap", "ADMM gap", "gap"),)),  # noqa: RUF001
+    ("training loss", (("loss", "loss", "loss"),)),
+    ("ADMM gap |W − Z| / |W|", (("admm_gap", "ADMM gap", "gap"),)),  # noqa: RUF001
 )
 
 
@@ -292,7 +302,8 @@ def training(report: Part) -> Figure | None:
         return None
     caption = "Training: held-out accuracy, loss and ADMM gap, epoch by epoch"
     everything = [series for _, found in groups for series in found]
-    top, drawn = legend_height(everything) + 26, [legend(everything, 10)]
+    explained = groups[0][1] if len(groups[0][1]) > 1 else []
+    top, drawn = legend_height(explained) + 26, [legend(explained, 10)]
     for index, (label, found) in enumerate(groups):
         height = 110 if index == 0 else 70
         last = index == len(groups) - 1
@@ -318,7 +329,7 @@ def _training_panel(
     *,
     last: bool,
     first: bool,
-) -> str:
+) -> Markup:
     values = [point.y for one in series for point in one.points]
     count = len(epochs.metrics)
     x = Axis(0.5, count + 0.5, LEFT, _END, label="epoch", marks=_epoch_marks(count))
@@ -326,7 +337,10 @@ def _training_panel(
         y = Axis(0, 1, top + height, top, label=label, write=_percent)
     else:
         y = axis_over(values, top + height, top, label=label, write=lambda v: f"{v:.3g}")
-    rules = tuple(Rule("x", start - 0.5, name if first else "") for name, start in epochs.phases)
+    rules = tuple(
+        Rule("x", start - 0.5, name if first else "", row=index % 2)
+        for index, (name, start) in enumerate(epochs.phases)
+    )
     return panel(Panel(x, y, tuple(series), rules), show_x=last)
 
 
@@ -352,10 +366,10 @@ def _training_table(epochs: _Epochs) -> Table:
             (
                 str(epoch),
                 phase,
-                words.percent(metrics.number("held_out_clean")),
-                words.percent(metrics.number("held_out_robust")),
+                words.percent(metrics.number(CLEAN)),
+                words.percent(metrics.number(ROBUST)),
                 words.decimal(metrics.number("loss")),
-                words.decimal(metrics.number("gap")),
+                words.decimal(metrics.number("admm_gap")),
             )
         )
     columns = ("epoch", "phase", "held-out clean", "held-out robust", "loss", "ADMM gap")

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from cstar_core.reporting import words
 from cstar_core.reporting.document import Block, Cell, Folded, Items, Note, Section, Table
-from cstar_core.reporting.overview import names
 from cstar_core.reporting.reading import Part
 
 Row = tuple[Cell | str, ...]
@@ -28,9 +27,9 @@ def method(report: Part) -> Section:
     blocks.append(_hashes(report))
     settings = flat_table("Attack settings", _attack_settings(report))
     blocks.append(_folded("Attack settings", settings))
-    run = {"profile": "profile", "execution": "execution", "verification": "verification"}
-    for key, title in run.items():
-        blocks.append(_folded(f"How it was run: {title}", flat_table(title, report.members(key))))
+    for key in ("profile", "execution", "verification"):
+        title = f"How it was run: {key}"
+        blocks.append(_folded(title, flat_table(title, report.members(key))))
     environment = flat_table("Versions and hardware", report.members("environment"))
     blocks.append(_folded("Versions and hardware", environment))
     return Section("method", "How it was measured", tuple(blocks))
@@ -51,7 +50,6 @@ def _threat(report: Part) -> Table:
         ("attacker", threat.text("attacker") or words.NOTHING),
         ("images attacked", _attacked(attacked)),
         ("seed of the job", _exact(report.part("seed"))),
-        ("seeds of the random starts", _listed(attacked.parts("start_seeds"))),
     )
     return Table("Threat model and examples", ("", ""), rows)
 
@@ -104,6 +102,7 @@ def _attack_settings(report: Part) -> Iterable[tuple[str, Part]]:
     after = report.part("evaluation", "after")
     for path in _SETTINGS:
         yield path[0].removesuffix("_settings"), after.part(*path)
+    yield "pgd.start_seeds", report.part("evaluation", "attacked", "start_seeds")
     yield "transfer", report.part("evaluation", "transfer", "settings")
     yield "certified", after.part("certified", "method")
 
@@ -157,7 +156,11 @@ def subject(report: Part) -> str:
 
 def origin(report: Part) -> str:
     """Job and method, in one line."""
-    named = names(report)["after"]
     method_name = report.text("method", "name") or report.text("job", "method")
-    parts = (report.text("job", "id"), method_name and f"method {method_name}", f"network: {named}")
+    version = words.plain(report.part("version"))
+    parts = (
+        report.text("job", "id"),
+        method_name and f"method {method_name}",
+        f"report version {version}",
+    )
     return " · ".join(part for part in parts if part)

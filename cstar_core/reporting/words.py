@@ -9,6 +9,7 @@ from cstar_core.reporting.reading import Part
 NOTHING = "–"  # noqa: RUF001 - the dash of typography
 MINUS = "−"  # noqa: RUF001 - the sign of typography
 TIMES = "×"  # noqa: RUF001 - the sign of typography
+TIED = "\u00a0"  # a space at which no line ends
 _NAMES = {
     "linf": "L∞",
     "l2": "L2",
@@ -37,7 +38,7 @@ def name(key: str) -> str:
 
 def percent(share: float | None, *, digits: int = 1) -> str:
     """0.9917 as `99.2 %`."""
-    return NOTHING if share is None else f"{100 * share:.{digits}f} %"
+    return NOTHING if share is None else f"{100 * share:.{digits}f}{TIED}%"
 
 
 def points(difference: float | None) -> str:
@@ -46,8 +47,8 @@ def points(difference: float | None) -> str:
         return NOTHING
     size = f"{abs(100 * difference):.1f}"
     if size == "0.0":
-        return "±0.0 points"
-    return f"{'+' if difference > 0 else MINUS}{size} points"
+        return f"±0.0{TIED}points"
+    return f"{'+' if difference > 0 else MINUS}{size}{TIED}points"
 
 
 def interval(ends: tuple[float, float] | None, *, digits: int = 1) -> str:
@@ -55,7 +56,7 @@ def interval(ends: tuple[float, float] | None, *, digits: int = 1) -> str:
     if ends is None:
         return ""
     low, high = (f"{100 * end:.{digits}f}" for end in ends)
-    return f"[{low}, {high}]"
+    return f"[{low},{TIED}{high}]"
 
 
 def accuracy(figure: Part, *, digits: int = 1) -> str:
@@ -76,7 +77,7 @@ def size(number: float | None) -> str:
         return NOTHING
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if abs(number) < 1024 or unit == "GiB":
-            return f"{number:,.0f} {unit}" if unit == "bytes" else f"{number:,.1f} {unit}"
+            return f"{number:,.0f}{TIED}{unit}" if unit == "bytes" else f"{number:,.1f}{TIED}{unit}"
         number /= 1024
     return NOTHING
 
@@ -94,7 +95,7 @@ def milliseconds(number: float | None) -> str:
     """0.598 as `0.60 ms`."""
     if number is None:
         return NOTHING
-    return f"{number:.2f} ms" if number < 100 else f"{number:,.0f} ms"
+    return f"{number:.2f}{TIED}ms" if number < 100 else f"{number:,.0f}{TIED}ms"
 
 
 def change(
@@ -106,7 +107,7 @@ def change(
     ratio = before / after
     if f"{ratio:.2f}" == "1.00":
         return "the same"
-    return f"{ratio:.2f}{TIMES} {less}" if ratio > 1 else f"{1 / ratio:.2f}{TIMES} {more}"
+    return f"{max(ratio, 1 / ratio):.2f}{TIMES}{TIED}{less if ratio > 1 else more}"
 
 
 def epsilon(number: float | None, norm: str = "") -> str:
@@ -131,7 +132,7 @@ def p_value(number: float | None) -> str:
     """The p-value of a test."""
     if number is None:
         return ""
-    return "p < 0.0001" if number < 1e-4 else f"p = {number:.2g}"
+    return f"p{TIED}<{TIED}0.0001" if number < 1e-4 else f"p{TIED}={TIED}{number:.2g}"
 
 
 def plain(value: Part) -> str:
