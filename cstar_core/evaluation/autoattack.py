@@ -10,7 +10,7 @@ import contextlib
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,43 +34,17 @@ from cstar_core.evaluation.batches import (
     batch_slices,
     unit_interval,
 )
-from cstar_core.evaluation.robustness import clean_correct
-from cstar_core.evaluation.statistics import Accuracy
+from cstar_core.evaluation.precision import float32_exact
+from cstar_core.evaluation.result import AttackResult
+from cstar_core.evaluation.robustness import Heartbeat, Watched, class_count, clean_correct, predict
 from cstar_core.folding import attack_target
 from cstar_core.training.randomness import derive_seed
-
-Heartbeat = Callable[[], None]
 
 # Iterations that are timed for an estimate: enough to drown the fixed cost, a small part of all.
 # The quickest of a few timings counts: on a shared machine a single one may stall.
 _TIMED_ITERATIONS, _TIMED_QUERIES, _TIMINGS = 4, 50, 3
 # Slack for float32 rounding of a perturbation that the library clipped to the ball.
 _BALL_SLACK = 1e-5
-
-
-@dataclass(frozen=True)
-class AutoAttackResult:
-    """Per-example verdicts, (N,) bool, and what a report must say of how they were found."""
-
-    robust: Tensor
-    clean: Tensor
-    broken_by: dict[str, int]
-    flags: tuple[str, ...]
-    settings: dict[str, Any]
-
-    @property
-    def accuracy(self) -> Accuracy:
-        """Robust accuracy over all examples, misclassified ones included."""
-        return Accuracy.of(self.robust)
-
-    def to_json(self) -> dict[str, Any]:
-        """Accuracy, examples broken by each attack, flags and settings."""
-        return self.accuracy.to_json() | {
-            "clean": Accuracy.of(self.clean).to_json(),
-            "broken_by": self.broken_by,
-            "flags": list(self.flags),
-            "settings": self.settings,
-        }
 
 
 def autoattack_correct(
@@ -80,29 +54,32 @@ def autoattack_correct(
     threat: ThreatModel,
     *,
     seed: int,
+    attacks: tuple[str, ...] | None = None,
     batch_size: int = 64,
     completed: Completed | None = None,
     on_batch: OnBatch | None = None,
     heartbeat: Heartbeat | None = None,
-) -> AutoAttackResult:
+) -> AttackResult:
     """Attack every correctly classified image by each attack of the suite in turn.
 
+    The suite is the standard one (or its fallback, `suite_for`), or the `attacks` named.
     The attacks run on a copy of the model with batch norms folded. An image is robust when model
     and copy classify it correctly and no attack finds an image within the ball that either
     misclassifies: rounding never helps the model. `completed` and `on_batch` work per batch and
-    attack; `heartbeat` is called at every forward pass. Raises ValueError unless epsilon > 0.
+    attack; `heartbeat` is called at every forward pass. Raises ValueError unless epsilon > 0, and
+    for a model that is not float32.
     """
     if threat.epsilon <= 0:
         raise ValueError("AutoAttack needs an epsilon above 0; use clean_correct for epsilon 0")
     attacked = _Attacked(
         model=model,
-        target=_Watched(attack_target(model), heartbeat),
+        target=Watched(attack_target(model), heartbeat),
         threat=threat,
-        suite=suite_for(_class_count(model, images)),
+        suite=suite_for(class_count(model, images), attacks),
         seed=seed,
     )
-    slices = list(batch_slices(len(images), batch_size))
     attacks = attacked.suite.attacks
+    slices = list(batch_slices(len(images), batch_size))
     ledger = Ledger(len(slices) * len(attacks), completed=completed, on_batch=on_batch)
     clean = clean_correct(model, images, labels, batch_size=batch_size)
     robust = clean & clean_correct(attacked.target, images, labels, batch_size=batch_size)
@@ -117,7 +94,7 @@ def autoattack_correct(
             robust[where] = torch.tensor(record["correct"], device=robust.device)
             broken_by[attack] += int((before & ~robust[where]).sum())
             flags |= set(record["flags"])
-    return AutoAttackResult(
+    return AttackResult(
         robust=robust,
         clean=clean,
         broken_by=broken_by,
@@ -141,11 +118,11 @@ def estimate_seconds(
     """
     survivors = max(1, round(robust_fraction * min(batch_size, len(images))))
     sample = unit_interval(images[:survivors])
-    suite = suite_for(_class_count(model, images))
+    suite = suite_for(class_count(model, images))
     harmless = ThreatModel(threat.norm, 1e-6)
     target = attack_target(model)
-    with attack_mode(target), library_contained(images.device), torch.no_grad():
-        labels = target(sample).argmax(1)
+    with float32_exact(model), attack_mode(target), library_contained(images.device):
+        labels = predict(target, sample)
         library = library_attack(target, suite, harmless, seed=0, device=images.device)
         per_batch = sum(_extrapolate(library, name, sample, labels) for name in suite.attacks)
     return per_batch * robust_fraction * len(images) / survivors
@@ -176,21 +153,6 @@ def _timed(part: Any, images: Tensor, labels: Tensor) -> float:
     return time.perf_counter() - started
 
 
-class _Watched(nn.Module):
-    """The model, calling `heartbeat` at every forward pass, so that a long attack shows life."""
-
-    def __init__(self, model: nn.Module, heartbeat: Heartbeat | None) -> None:
-        super().__init__()
-        self.model, self.heartbeat = model, heartbeat
-        self.eval()
-
-    def forward(self, images: Tensor) -> Tensor:
-        if self.heartbeat is not None:
-            self.heartbeat()
-        logits: Tensor = self.model(images)
-        return logits
-
-
 @dataclass(frozen=True)
 class _Attacked:
     """A model under attack; every attack on a batch starts from the clean images and one seed."""
@@ -204,7 +166,10 @@ class _Attacked:
     @contextlib.contextmanager
     def contained(self, device: torch.device) -> Iterator[None]:
         """Give back model and interpreter as they were, whatever the library does to them."""
-        with attack_mode(self.model), attack_mode(self.target), library_contained(device):
+        models = self.model, self.target
+        with float32_exact(*models), library_contained(device), contextlib.ExitStack() as stack:
+            for model in models:
+                stack.enter_context(attack_mode(model))
             yield
 
     def survivors(
@@ -237,8 +202,3 @@ class _Attacked:
         by_model: Tensor = self.model(adversarial).argmax(1) != labels
         by_target: Tensor = self.target(adversarial).argmax(1) != labels
         return within & valid & (by_model | by_target)
-
-
-def _class_count(model: nn.Module, images: Tensor) -> int:
-    with attack_mode(model), torch.no_grad():
-        return int(model(unit_interval(images[:1])).shape[1])

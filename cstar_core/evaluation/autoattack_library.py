@@ -51,11 +51,16 @@ class Suite:
         return min(9, self.classes - 1)
 
 
-def suite_for(classes: int) -> Suite:
-    """The standard suite from four classes up, else APGD-CE, FAB and Square under their names."""
+def suite_for(classes: int, attacks: tuple[str, ...] | None = None) -> Suite:
+    """The standard suite from four classes up, else APGD-CE, FAB and Square under their names.
+
+    Or the `attacks` given. Raises ValueError for fewer than two classes and unknown attacks.
+    """
     if classes < 2:
         raise ValueError(f"a classifier has at least 2 classes, got {classes}")
-    return Suite(_STANDARD if classes >= 4 else _WITHOUT_DLR, classes)
+    if attacks is not None and not set(attacks) <= _FIELDS.keys():
+        raise ValueError(f"unknown attacks in {attacks}; use some of {sorted(_FIELDS)}")
+    return Suite(attacks or (_STANDARD if classes >= 4 else _WITHOUT_DLR), classes)
 
 
 def perturb(library: Any, attack: str, images: Tensor, labels: Tensor) -> Tensor:

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from cstar_core.attacks import ThreatModel
 from cstar_core.evaluation.batches import Completed, OnBatch
-from cstar_core.evaluation.robustness import PgdSettings, pgd_correct
+from cstar_core.evaluation.robustness import PgdSettings, class_count, pgd_correct
 from cstar_core.evaluation.statistics import Accuracy
 
-# Multiples of the target epsilon: from clean to where any honest model is broken.
+# Multiples of the target epsilon: from clean to where most honest models are broken.
 CURVE_MULTIPLES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0)
+# An accuracy at most this far above one over the number of classes counts as chance.
+CHANCE_SLACK = 0.1
 
 
 @dataclass(frozen=True)
@@ -48,24 +50,41 @@ def epsilon_curve(
     completed: dict[str, Completed] | None = None,
     on_batch: OnBatch | None = None,
 ) -> list[CurvePoint]:
-    """Accuracy under PGD for each epsilon in `threat`'s norm, all on the same examples."""
+    """Accuracy under PGD for each epsilon in `threat`'s norm, all on the same examples.
+
+    Each epsilon is attacked anew on all examples. An example broken at one is broken at every
+    larger one, and need not be attacked again; but then accuracy could never rise with epsilon, and
+    the rise of an attack that fails is a sign worth more than the time.
+
+    Without `epsilons`, those of `curve_epsilons`; from there on epsilon is doubled while accuracy
+    is above chance, up to where every ball holds the one grey image and none can be.
+    """
     ledgers = {} if completed is None else completed
-    return [
-        CurvePoint(
-            epsilon,
-            Accuracy.of(
-                pgd_correct(
-                    model,
-                    images,
-                    labels,
-                    ThreatModel(threat.norm, epsilon),
-                    settings=settings,
-                    seed=seed,
-                    batch_size=batch_size,
-                    completed=ledgers.setdefault(repr(epsilon), {}),
-                    on_batch=on_batch,
-                )
-            ),
+
+    def point(epsilon: float) -> CurvePoint:
+        verdict = pgd_correct(
+            model,
+            images,
+            labels,
+            ThreatModel(threat.norm, epsilon),
+            settings=settings,
+            seed=seed,
+            batch_size=batch_size,
+            completed=ledgers.setdefault(repr(epsilon), {}),
+            on_batch=on_batch,
         )
-        for epsilon in (curve_epsilons(threat) if epsilons is None else epsilons)
-    ]
+        return CurvePoint(epsilon, Accuracy.of(verdict))
+
+    if epsilons is not None:
+        return [point(epsilon) for epsilon in epsilons]
+    curve = [point(epsilon) for epsilon in curve_epsilons(threat)]
+    chance, grey = 1 / class_count(model, images) + CHANCE_SLACK, _grey_radius(threat, images)
+    while curve[-1].accuracy.interval[0] > chance and 0 < curve[-1].epsilon < grey:
+        curve.append(point(min(grey, 2 * curve[-1].epsilon)))
+    return curve
+
+
+def _grey_radius(threat: ThreatModel, images: Tensor) -> float:
+    """The epsilon from which every image may be turned into the grey one, all pixels 0.5."""
+    pixels = images[0].numel()
+    return 0.5 if threat.norm == "linf" else 0.5 * float(pixels) ** 0.5

@@ -7,6 +7,8 @@ Verdicts are one bool per example, so that two models can be compared in pairs.
 from __future__ import annotations
 
 import functools
+import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,7 +31,28 @@ from cstar_core.evaluation.batches import (
     batch_slices,
     unit_interval,
 )
+from cstar_core.evaluation.precision import float32_exact
 from cstar_core.training.randomness import generator
+
+# Four digits are more steps than anyone takes; they bound what a name can ask for.
+_PGD_NAME = re.compile(r"pgd-([1-9]\d{0,3})(?:x([1-9]\d{0,2}))?(-margin)?", re.ASCII)
+Heartbeat = Callable[[], None]
+
+
+class Watched(nn.Module):
+    """The model, calling `heartbeat` at every forward pass, so that a long attack shows life."""
+
+    def __init__(self, model: nn.Module, heartbeat: Heartbeat | None) -> None:
+        super().__init__()
+        self.model, self.heartbeat = model, heartbeat
+        self.training = model.training
+
+    def forward(self, images: Tensor) -> Tensor:
+        """What the model says of the images."""
+        if self.heartbeat is not None:
+            self.heartbeat()
+        logits: Tensor = self.model(images)
+        return logits
 
 
 @dataclass(frozen=True)
@@ -50,6 +73,16 @@ class PgdSettings:
             raise ValueError(f"need steps and restarts >= 1, got {self.steps}, {self.restarts}")
         if self.step_size is not None and self.step_size <= 0:
             raise ValueError(f"step_size must be positive, got {self.step_size}")
+
+    @classmethod
+    def parse(cls, name: str) -> PgdSettings:
+        """Settings by their `name`, such as `pgd-50x5-margin`. ValueError for any other text."""
+        found = _PGD_NAME.fullmatch(name)
+        if not found:
+            raise ValueError(f"{name!r} is not pgd-STEPS, pgd-STEPSxRESTARTS or these with -margin")
+        steps, restarts, margin = found.groups()
+        loss: AttackLoss = "margin" if margin else "ce"
+        return cls(steps=int(steps), restarts=int(restarts or 1), loss=loss)
 
     @property
     def name(self) -> str:
@@ -72,10 +105,19 @@ class PgdSettings:
         }
 
 
+def class_count(model: nn.Module, images: Tensor) -> int:
+    """How many classes the model tells apart, from its answer to one image."""
+    with attack_mode(model), torch.no_grad():
+        return int(model(unit_interval(images[:1])).shape[1])
+
+
 @torch.no_grad()
 def predict(model: nn.Module, images: Tensor, *, batch_size: int = 256) -> Tensor:
-    """The predicted class of each image, (N,) int64, in eval mode."""
-    with attack_mode(model):
+    """The predicted class of each image, (N,) int64, in eval mode and exact float32.
+
+    Raises ValueError for a model that is not float32.
+    """
+    with float32_exact(model), attack_mode(model):
         batches = [
             model(unit_interval(images[where])).argmax(1)
             for where in batch_slices(len(images), batch_size)
@@ -103,21 +145,24 @@ def pgd_correct(
     batch_size: int = 256,
     completed: Completed | None = None,
     on_batch: OnBatch | None = None,
+    heartbeat: Heartbeat | None = None,
 ) -> Tensor:
     """Whether each image stays correct under PGD, (N,) bool: the worst case over all iterates.
 
     An image is attacked no further once it is misclassified, clean or perturbed; as the start of
     every image is drawn beforehand, that changes no verdict. Every verdict is that of `model`
     itself, so that it replays to the example; give `folding.attack_target(model)` where speed
-    counts more. Batches in `completed` are not run again; `on_batch` hears of each new one.
+    counts more. Batches in `completed` are not run again; `on_batch` hears of each new one, and
+    `heartbeat` of every forward pass. Raises ValueError for a model that is not float32.
     """
-    attack = _Attack(model, threat, settings or PgdSettings(), seed)
+    attack = _Attack(Watched(model, heartbeat), threat, settings or PgdSettings(), seed)
     slices = list(batch_slices(len(images), batch_size))
     ledger = Ledger(len(slices), completed=completed, on_batch=on_batch)
     verdicts: list[bool] = []
-    for index, where in enumerate(slices):
-        run = functools.partial(attack.record, index, images[where], labels[where])
-        verdicts += ledger.recall_or(str(index), run)["correct"]
+    with float32_exact(model):
+        for index, where in enumerate(slices):
+            run = functools.partial(attack.record, index, images[where], labels[where])
+            verdicts += ledger.recall_or(str(index), run)["correct"]
     return torch.tensor(verdicts, dtype=torch.bool, device=labels.device)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -12,6 +12,8 @@ from torch import Tensor
 _Z = 1.959963984540054
 # Below this the 95 % interval is wider than about +-3 points: a screening, not a result.
 SCREENING_BELOW = 1000
+# Nobody evaluates more: beyond it, "how many would decide it" has no useful answer.
+MOST_EXAMPLES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,7 @@ class Accuracy:
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % score interval of Wilson (1927)."""
-        p, n, z2 = self.value, self.n, _Z**2
-        centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-        half = _Z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-        # The ends are exactly 0 and 1 when none or all are correct; rounding must not say less.
-        low = 0.0 if self.correct == 0 else max(0.0, centre - half)
-        high = 1.0 if self.correct == n else min(1.0, centre + half)
-        return low, high
+        return wilson_interval(self.value, self.n)
 
     @property
     def screening(self) -> bool:
@@ -58,6 +54,76 @@ class Accuracy:
     def to_json(self) -> dict[str, Any]:
         """{"value", "n", "interval": [low, high]}."""
         return {"value": self.value, "n": self.n, "interval": list(self.interval)}
+
+
+Outcome = Literal["met", "missed"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What an accuracy says of a target; `examples_needed` is set when it is undecided.
+
+    `undecided`: missed, but the interval still contains the target, so that more examples may yet
+    show it to be met or out of reach.
+    """
+
+    outcome: Outcome
+    undecided: bool
+    examples_needed: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The judgement as a report lists it."""
+        return asdict(self)
+
+
+def judge(accuracy: Accuracy, target: float) -> Judgement:
+    """Whether `accuracy` meets `target` by its interval, and how many examples would decide it."""
+    low, high = accuracy.interval
+    undecided = low < target <= high
+    return Judgement(
+        outcome="met" if accuracy.meets(target) else "missed",
+        undecided=undecided,
+        examples_needed=(
+            examples_to_decide(accuracy.correct, accuracy.n, target) if undecided else None
+        ),
+    )
+
+
+def examples_to_decide(correct: int, n: int, target: float) -> int | None:
+    """The fewest examples whose interval leaves out `target` if the accuracy stays as observed.
+
+    Wilson's interval inverts the score test: `target` t lies outside exactly when
+    |p - t| > z sqrt(t (1 - t) / N). None when the observed accuracy equals the target, or when
+    more than ten million examples would be needed. Raises ValueError as `Accuracy` does.
+    """
+    value = Accuracy(correct, n).value
+    if value == target:
+        return None
+    if not 0 <= target <= 1:
+        return 1  # no accuracy reaches it: every interval leaves it out
+    gap = (value - target) ** 2
+    if _Z**2 * target * (1 - target) > MOST_EXAMPLES * gap:  # the gap may underflow to 0
+        return None
+    estimate = _Z**2 * target * (1 - target) / gap
+    # Rounding may put the estimate one off; the interval itself has the last word.
+    candidates = range(max(1, math.floor(estimate) - 1), math.floor(estimate) + 4)
+    return next((count for count in candidates if _leaves_out(value, count, target)), None)
+
+
+def _leaves_out(value: float, n: int, target: float) -> bool:
+    low, high = wilson_interval(value, n)
+    return target < low or target > high
+
+
+def wilson_interval(value: float, n: int) -> tuple[float, float]:
+    """The 95 % score interval of Wilson (1927) for the share `value`, from 0 to 1, of n trials."""
+    z2 = _Z**2
+    centre = (value + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z / (1 + z2 / n) * math.sqrt(value * (1 - value) / n + z2 / (4 * n * n))
+    # The ends are exactly 0 and 1 when none or all are correct; rounding must not say less.
+    low = 0.0 if value == 0 else max(0.0, centre - half)
+    high = 1.0 if value == 1 else min(1.0, centre + half)
+    return low, high
 
 
 @dataclass(frozen=True)

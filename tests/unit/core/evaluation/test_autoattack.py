@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from cstar_core.attacks import Norm, ThreatModel
 from cstar_core.evaluation.autoattack import (
-    AutoAttackResult,
     autoattack_correct,
     estimate_seconds,
 )
 from cstar_core.evaluation.autoattack_library import suite_for, suite_settings
 from cstar_core.evaluation.batches import BatchDone, Record
+from cstar_core.evaluation.result import AttackResult
 from cstar_core.evaluation.robustness import pgd_correct
 
 from .classifiers import convolutional, linear, predicted, problem
@@ -36,7 +36,7 @@ def test_the_exact_robust_accuracy_of_a_linear_model_is_found(norm: Norm, classe
 
 @pytest.fixture(scope="module")
 def attacked() -> tuple[
-    nn.Module, Tensor, Tensor, AutoAttackResult, dict[str, Record], list[BatchDone]
+    nn.Module, Tensor, Tensor, AttackResult, dict[str, Record], list[BatchDone]
 ]:
     model = convolutional()
     images, labels = predicted(model, n=12)

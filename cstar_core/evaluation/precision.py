@@ -1,0 +1,50 @@
+"""Float32 and nothing less: what every evaluation runs in, whatever training was run in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+# Where torch may compute float32 products by TF32 or bfloat16: GPU and CPU libraries.
+_BACKENDS: tuple[Any, ...] = (
+    torch.backends.cuda.matmul,
+    torch.backends.cudnn.conv,
+    torch.backends.cudnn.rnn,
+    torch.backends.mkldnn.matmul,
+    torch.backends.mkldnn.conv,
+)
+
+
+@contextmanager
+def float32_exact(*models: nn.Module) -> Iterator[None]:
+    """Inside, float32 is computed as float32: no autocast, no TF32; all is as before at exit.
+
+    Raises ValueError if a model has weights in another floating-point type: converting it here
+    would evaluate another network than the one that was given, so the caller decides.
+    """
+    for model in models:
+        _check_float32(model)
+    before = [backend.fp32_precision for backend in _BACKENDS]
+    with ExitStack() as stack:
+        for device in ("cpu", "cuda"):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        try:
+            for backend in _BACKENDS:
+                backend.fp32_precision = "ieee"
+            yield
+        finally:
+            for backend, precision in zip(_BACKENDS, before, strict=True):
+                backend.fp32_precision = precision
+
+
+def _check_float32(model: nn.Module) -> None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"{name} is {kind}; robustness is evaluated in float32: give model.float()"
+            )
