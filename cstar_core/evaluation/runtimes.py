@@ -1,0 +1,119 @@
+"""The runtimes in which networks are timed: eager PyTorch, ONNX Runtime, and OpenVINO if there.
+
+All on the CPU in float32 with the same number of threads, that of torch; none may keep a thread
+spinning while another is timed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from cstar_core.evaluation.latency import (
+    Call,
+    Latency,
+    eager_calls,
+    interleaved,
+    random_images,
+)
+from cstar_core.evaluation.speed import RuntimeLatencies
+
+TORCH, ONNXRUNTIME, OPENVINO = "torch", "onnxruntime", "openvino"
+SECONDS = 5.0
+
+
+def measure_runtimes(
+    models: Mapping[str, nn.Module],
+    onnx_files: Mapping[str, Path],
+    shape: tuple[int, int, int],
+    *,
+    batch_sizes: Sequence[int] = (1, 32),
+    repeats: int = 50,
+    warmup: int = 5,
+    seconds: float = SECONDS,
+) -> RuntimeLatencies:
+    """Time every model in every runtime on random images of `shape` (C, H, W).
+
+    `models` on the CPU; `onnx_files` has the same networks under the same names, with input
+    "images" and a dynamic batch. Models and runtimes take turns within every repeat. All
+    batch sizes together are measured for about `seconds`, though each at least three times after
+    one round of warming up; loading is not counted. Runtimes that cannot be had are skipped, with
+    the reason. ValueError unless repeats >= 2 and warmup >= 0.
+    """
+    skipped = _skipped(models, onnx_files)
+    files = {name: path for name, path in onnx_files.items() if name in models}
+    found: dict[str, dict[str, dict[str, Latency]]] = {}
+    for batch_size in batch_sizes:
+        images = random_images(batch_size, shape)
+        with ExitStack() as stack:
+            eager = stack.enter_context(eager_calls(models, images))
+            calls = {(TORCH, name): call for name, call in eager.items()}
+            calls |= _exported_calls(files, images, skipped)
+            times = interleaved(
+                calls, repeats=repeats, warmup=warmup, seconds=seconds / len(batch_sizes)
+            )
+        for (runtime, name), each in times.items():
+            figures = found.setdefault(runtime, {}).setdefault(name, {})
+            figures[f"batch {batch_size}"] = Latency.of(each, batch_size=batch_size)
+    return RuntimeLatencies(found, skipped, threads=torch.get_num_threads(), seconds=seconds)
+
+
+def _skipped(models: Mapping[str, nn.Module], onnx_files: Mapping[str, Path]) -> dict[str, str]:
+    """The runtimes that cannot be had here, and why."""
+    missing = sorted(models.keys() - onnx_files.keys())
+    if missing:
+        why = f"no ONNX file of {', '.join(missing)}"
+        return {ONNXRUNTIME: why, OPENVINO: why}
+    if importlib.util.find_spec(OPENVINO) is None:
+        return {OPENVINO: "the package openvino is not installed"}
+    return {}
+
+
+def _exported_calls(
+    files: Mapping[str, Path], images: Tensor, skipped: Mapping[str, str]
+) -> dict[tuple[str, str], Call]:
+    makers = {ONNXRUNTIME: onnxruntime_call, OPENVINO: openvino_call}
+    return {
+        (runtime, name): make(path, images)
+        for runtime, make in makers.items()
+        if runtime not in skipped
+        for name, path in files.items()
+    }
+
+
+def onnxruntime_call(path: Path, images: Tensor) -> Call:
+    """One inference of `images` by ONNX Runtime, with as many threads as torch has."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    # A thread that spins for more work would take the processor from whoever is timed next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors only
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    inputs = {"images": images.numpy()}
+    return lambda: session.run(None, inputs)
+
+
+def openvino_call(path: Path, images: Tensor) -> Call:
+    """One inference of `images` by OpenVINO, compiled for their shape, with torch's threads."""
+    import openvino  # noqa: PLC0415 - an extra that need not be there
+
+    core = openvino.Core()
+    model = core.read_model(str(path))
+    model.reshape(list(images.shape))
+    settings: dict[str, Any] = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": "f32",  # never bfloat16, which the other runtimes do not use
+        "ENABLE_CPU_PINNING": False,  # other programs may be on the processors it would choose
+    }
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    inputs = [images.numpy()]
+    return lambda: request.infer(inputs)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cstar_core.evaluation.latency import Call, interleaved, random_images
+from cstar_core.evaluation.runtimes import measure_runtimes, onnxruntime_call, openvino_call
+from cstar_core.export import export_onnx
+from tests.support.requirements import require
+
+from .classifiers import convolutional
+
+SHAPE = (1, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def networks(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[dict[str, nn.Module], dict[str, Path]]:
+    folder = tmp_path_factory.mktemp("onnx")
+    models: dict[str, nn.Module] = {}
+    for seed, name in enumerate(("before", "after")):
+        models[name] = convolutional(seed=seed)
+        export_onnx(models[name], SHAPE, folder / name)
+    return models, {name: folder / name for name in models}
+
+
+Networks = tuple[dict[str, nn.Module], dict[str, Path]]
+
+
+def openvino_is_here() -> bool:
+    return importlib.util.find_spec("openvino") is not None
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_every_model_is_timed_in_every_runtime_at_every_batch(networks: Networks) -> None:
+    measured = measure_runtimes(*networks, SHAPE, batch_sizes=(1, 4), repeats=4, warmup=1)
+    stored = json.loads(json.dumps(measured.to_json(smaller_by=2.0)))
+    assert {"torch", "onnxruntime"} <= set(stored["runtimes"])
+    for figures in stored["runtimes"].values():
+        assert set(figures) == {"before", "after"}
+        for batches in figures.values():
+            assert [batches[f"batch {n}"]["batch_size"] for n in (1, 4)] == [1, 4]
+            assert all(figure["repeats"] == 4 for figure in batches.values())
+            assert all(figure["median_ms"] > 0 for figure in batches.values())
+    assert stored["threads"] == torch.get_num_threads()
+    assert ("openvino" in stored["runtimes"]) != ("openvino" in stored["skipped"])
+
+
+def test_the_models_are_timed_in_eval_mode_and_given_back_as_they_were(networks: Networks) -> None:
+    model = convolutional().train()
+    modes: list[bool] = []
+    model.register_forward_hook(lambda module, _inputs, _output: modes.append(module.training))
+    measure_runtimes({"before": model}, {}, SHAPE, batch_sizes=(1,), repeats=2, warmup=0)
+    assert modes == [False, False]
+    assert model.training
+
+
+def test_without_the_files_of_both_networks_only_torch_is_timed(networks: Networks) -> None:
+    models, files = networks
+    measured = measure_runtimes(
+        models, {"before": files["before"]}, SHAPE, batch_sizes=(1,), repeats=2, warmup=0
+    )
+    assert set(measured.runtimes) == {"torch"}
+    assert measured.skipped == {
+        "onnxruntime": "no ONNX file of after",
+        "openvino": "no ONNX file of after",
+    }
+
+
+def test_a_runtime_that_is_not_installed_is_skipped_with_the_reason(
+    networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "openvino" else find(name)
+    )
+    measured = measure_runtimes(*networks, SHAPE, batch_sizes=(1,), repeats=2, warmup=0)
+    assert set(measured.runtimes) == {"torch", "onnxruntime"}
+    assert measured.skipped == {"openvino": "the package openvino is not installed"}
+
+
+def logits(make: Callable[[Path, Tensor], Call], path: Path, images: Tensor) -> Tensor:
+    (found,) = list(make(path, images)())  # type: ignore[call-overload]
+    return torch.from_numpy(np.asarray(found))
+
+
+def test_onnx_runtime_is_given_the_same_images_and_computes_the_same(networks: Networks) -> None:
+    models, files = networks
+    images = random_images(5, SHAPE)
+    found = logits(onnxruntime_call, files["after"], images)
+    torch.testing.assert_close(found, models["after"](images), rtol=1e-4, atol=1e-5)
+
+
+def test_openvino_is_given_the_same_images_and_computes_the_same(networks: Networks) -> None:
+    require("OpenVINO", openvino_is_here(), "pip install openvino (extra bench)")
+    models, files = networks
+    images = random_images(5, SHAPE)
+    request = openvino_call(files["after"], images)()
+    (found,) = request.values()  # type: ignore[attr-defined]
+    expected = models["after"](images)
+    torch.testing.assert_close(torch.from_numpy(np.array(found)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_every_runtime_is_timed_with_the_threads_of_torch(networks: Networks, count: int) -> None:
+    with threads(count):
+        measured = measure_runtimes(*networks, SHAPE, batch_sizes=(1,), repeats=2, warmup=0)
+    assert measured.threads == count
+
+
+def test_calls_take_turns_and_warming_up_does_not_count() -> None:
+    log: list[str] = []
+    calls = {name: (lambda name=name: log.append(name)) for name in ("dense", "compressed")}
+    times = interleaved(calls, repeats=3, warmup=2)
+    assert log == ["dense", "compressed"] * 5
+    assert {name: len(seconds) for name, seconds in times.items()} == {"dense": 3, "compressed": 3}
+
+
+def test_out_of_time_each_call_is_still_warmed_up_once_and_timed_three_times() -> None:
+    log: list[None] = []
+    times = interleaved({"slow": lambda: log.append(None)}, repeats=50, warmup=5, seconds=0.0)
+    assert len(times["slow"]) == 3
+    assert len(log) == 4
