@@ -1,0 +1,182 @@
+"""Evaluations by a real runner: what it leaves, and that it goes on where it was killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cstar_core.architectures import recognise
+from cstar_core.architectures.matching import shapes_of
+from cstar_core.files.checkpoints import read_checkpoint, write_weights
+from cstar_core.files.datasets import DatasetArrays, write_dataset
+from stack.demo.digits import CLASSES, MEAN, SHAPE, STD, load_digits
+from store.contracts import JobRequest, document
+from store.results import EvaluationResult
+from tests.e2e.requests import CHECKPOINT
+from tests.worker.shop import PATIENCE_S
+from tests.worker.test_voice import Heard
+from worker import executors
+from worker.protocol import (
+    CHECKPOINT_FILE,
+    MAX_LINE_BYTES,
+    SPEC_FILE,
+    AnyMessage,
+    CheckpointSaved,
+    Event,
+    Metric,
+    Result,
+    Spec,
+    decode,
+    encode,
+)
+from worker.runner.evaluation import evaluate
+
+REQUEST: dict[str, Any] = {
+    "kind": "evaluate",
+    "model_id": "mdl_1",
+    "dataset_id": "dts_1",
+    "seed": 3,
+    # the first attack breaks everything: the later ones have nothing to do
+    "targets": {"robustness": {"norm": "linf", "epsilon": 0.5, "min_accuracy": 0.9}},
+    "evaluation": {"examples": 200, "autoattack_examples": 4, "probe_examples": 32},
+}
+
+
+def lay_out(folder: Path, *, baseline: bool = False) -> Path:
+    """Make the folder of an evaluation of the demo's network."""
+    (folder / "output").mkdir(parents=True)
+    digits = load_digits()
+    arrays = DatasetArrays(
+        train_images=digits.train_images[:20],
+        train_labels=digits.train_labels[:20],
+        test_images=digits.test_images,
+        test_labels=digits.test_labels,
+        num_classes=CLASSES,
+        class_names=None,
+    )
+    write_dataset(arrays, folder / "dataset.npz")
+    weights = read_checkpoint(CHECKPOINT)
+    write_weights(weights, folder / "weights.safetensors")
+    network = {
+        "model": {"id": "mdl_1", "name": "digits", "weights_sha256": "ab" * 32},
+        "architecture": recognise(shapes_of(weights)).to_json(),
+        "input": {"shape": SHAPE, "mean": MEAN, "std": STD},
+        "num_classes": CLASSES,
+    }
+    subject = {"job_id": "job_1", "dataset": {"id": "dts_1"}, **network}
+    request = dict(REQUEST)
+    if baseline:
+        write_weights(weights, folder / "baseline.safetensors")
+        subject["baseline"] = network
+        request["baseline_model_id"] = "mdl_1"
+    spec = Spec(
+        kind="evaluate",
+        request=document(JobRequest.model_validate(request)),
+        subject=subject,
+        threads=1,
+        memory_bytes=16 << 30,
+        checkpoint_interval_s=0.0,
+    )
+    (folder / SPEC_FILE).write_text(spec.model_dump_json())
+    return folder
+
+
+def spec_of(folder: Path) -> Spec:
+    return Spec.model_validate_json((folder / SPEC_FILE).read_text())
+
+
+@pytest.fixture
+def as_runner() -> Iterator[None]:
+    """Give back what a runner does to its process."""
+    handler, threads = signal.getsignal(signal.SIGTERM), torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    torch.set_num_threads(threads)
+
+
+def here(folder: Path) -> list[Any]:
+    """Evaluate in this process; returns what was said."""
+    voice = Heard()
+    evaluate(spec_of(folder), folder, voice)
+    return list(voice.messages)
+
+
+def finished(said: list[AnyMessage]) -> list[str]:
+    """The attacks that were carried out, not merely recalled."""
+    events = [m.data for m in said if isinstance(m, Event) and m.name == "evaluation.finished"]
+    return [str(data["attack"]) for data in events]
+
+
+def without_times(result: dict[str, Any]) -> dict[str, Any]:
+    return {**result, "after": {**result["after"], "latency_ms": None}}
+
+
+@pytest.mark.usefixtures("as_runner", "plain")
+def test_a_runner_that_was_killed_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    folder = lay_out(tmp_path / "killed")
+    command = [sys.executable, "-m", "worker.runner", str(folder)]
+    process = executors.start_confined(command, folder, folder / "runner.log")
+    assert process.stdout is not None
+    with process.stdout as pipe:
+        said = list(
+            takewhile(lambda m: not (isinstance(m, Event) and "value" in m.data), map(decode, pipe))
+        )
+        process.kill()
+    executors.end(process, patience_s=PATIENCE_S)
+    assert sum(isinstance(m, CheckpointSaved) for m in said) == 2  # PGD's two batches
+    assert (folder / CHECKPOINT_FILE).exists()
+    assert list((folder / "output").iterdir()) == []
+
+    resumed, undisturbed = here(folder), here(lay_out(tmp_path / "undisturbed"))
+    assert finished(undisturbed) == ["pgd-20", *finished(resumed)]
+    for name in (resumed, undisturbed):
+        assert isinstance(name[-1], Result)
+    assert without_times(resumed[-1].result) == without_times(undisturbed[-1].result)
+    _complete(folder, undisturbed)
+
+
+def _complete(folder: Path, said: list[Any]) -> None:
+    """What is said at the end is what the service expects, and what lies in the folder."""
+    result = said[-1]
+    assert len(encode(result)) < MAX_LINE_BYTES
+    judged = EvaluationResult.model_validate(json.loads(json.dumps(result.result)))
+    assert judged.model_dump(mode="json") == result.result
+    assert (judged.before, judged.targets[0].metric) == (None, "robust_accuracy")
+    assert judged.verdict.targets != "met"
+    kinds = [file.kind for file in result.files]
+    assert kinds == ["report", "report_html", "report_markdown", "manifest"]
+    assert all((folder / "output" / file.filename).stat().st_size for file in result.files)
+    report = json.loads((folder / "output" / "report.json").read_text())
+    assert report["job"]["id"] == "job_1"
+    assert report["targets"]["robustness"] == REQUEST["targets"]["robustness"]
+    metrics = {m.name: m.value for m in said if isinstance(m, Metric)}
+    assert metrics["clean_accuracy"] == result.result["after"]["clean_accuracy"]["value"]
+    assert "pgd-20" in metrics
+
+
+@pytest.mark.usefixtures("as_runner")
+def test_a_baseline_is_evaluated_first_and_compared_with(tmp_path: Path) -> None:
+    folder = lay_out(tmp_path, baseline=True)
+    spec = spec_of(folder)
+    spec.request["evaluation"] = dict.fromkeys(spec.request["evaluation"], 2)
+    (folder / SPEC_FILE).write_text(spec.model_dump_json())
+    said = here(folder)
+    result = EvaluationResult.model_validate(said[-1].result)
+    report = json.loads((folder / "output" / "report.json").read_text())
+
+    assert result.before is not None
+    assert result.before.clean_accuracy == result.after.clean_accuracy
+    assert report["evaluation"]["paired"]["pgd"]["n"] == 2
+    assert report["baseline"]["id"] == "mdl_1"
+    models = [m.data["model"] for m in said if isinstance(m, Event) and "value" in m.data]
+    assert models[0] == "before"
+    assert models[-1] == "after"
