@@ -138,7 +138,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _classes(
     before: Tensor, after: Tensor, labels: Tensor, names: Sequence[str] | None
 ) -> tuple[ClassDrift, ...]:
-    present = [int(number) for number in labels.unique()]
+    present = sorted(set(labels.tolist()))
     members = [labels == number for number in present]
     pairs = [PairedComparison.of(before[member], after[member]) for member in members]
     losses = torch.tensor([-pair.difference for pair in pairs], dtype=torch.float64)
