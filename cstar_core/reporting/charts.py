@@ -145,10 +145,11 @@ def axis_over(
     *,
     label: str = "",
     write: Callable[[float], str] = "{:g}".format,
+    may_be_log: bool = True,
 ) -> Axis:
     """An axis with a little room around `values`: logarithmic where they span a decade."""
     low, high = min(values), max(values)
-    if low > 0 and high / low >= 10:
+    if may_be_log and low > 0 and high / low >= 10:
         return Axis(low / 1.25, high * 1.25, start, end, "log", label, write)
     room = 0.08 * (high - low) or 0.08 * abs(high) or 1.0
     bottom = low - room if low < 0 or low > room else 0.0

@@ -30,6 +30,7 @@ def _drift(found: Part, named: dict[str, str]) -> Iterable[Block]:
             f"{words.count(found.number('n'))} test images{_both_wrong(found)}."
         )
     yield from _most_changed(found)
+    caption = "Accuracy of each class; lost: images that only the first network gets right"
     rows = tuple(_class_row(one) for one in found.parts("classes"))
     columns = (
         "class",
@@ -37,11 +38,11 @@ def _drift(found: Part, named: dict[str, str]) -> Iterable[Block]:
         named["before"],
         named["after"],
         "change",
-        "only " + named["before"],
-        "only " + named["after"],
+        "lost",
+        "gained",
         "McNemar",
     )
-    yield from _classes(Table("Accuracy of each class", columns, rows, (1, 2, 3, 4, 5, 6, 7)))
+    yield from _classes(Table(caption, columns, rows, (1, 2, 3, 4, 5, 6, 7)))
     yield from _limits(found)
 
 

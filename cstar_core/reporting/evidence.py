@@ -46,11 +46,12 @@ def reliability(report: Part) -> Section:
 
 def _reasons(report: Part) -> Items:
     reasons = tuple(reason.text() for reason in report.parts("verdict", "reasons"))
-    if report.text("verdict", "reliability") == "reliable":
-        otherwise = "No flag was raised, and every check that was run has passed."
-    else:
-        otherwise = "The report does not say why."
-    return Items(reasons, otherwise)
+    otherwise = {
+        "reliable": "No flag was raised, and every check that was run has passed.",
+        "unreliable": "They cannot; the report does not say why.",
+    }
+    said = report.text("verdict", "reliability")
+    return Items(reasons, otherwise.get(said, "The report does not judge its own figures."))
 
 
 def _flags(report: Part) -> Iterable[Block]:

@@ -66,9 +66,9 @@ def _rank_table(plan: Part) -> Table:
         "ranks (out, in)",
         "energy kept",
         "parameters",
-        "dense",
+        "dense parameters",
         "MACs",
-        "dense",
+        "dense MACs",
         "reason",
     )
     caption = "Layers; the energy kept is the share of the squared norm of the weight"
@@ -79,7 +79,7 @@ def _rank_row(layer: Part) -> Row:
     ranks = layer.numbers("ranks")
     return (
         Cell(layer.text("name") or words.NOTHING, "code"),
-        f"{layer.text('kind')}, {words.name(layer.text('method') or 'dense')}".strip(", "),
+        Cell(_form(layer), "nowrap"),
         ", ".join(words.count(rank) for rank in ranks) or words.NOTHING,
         words.percent(layer.number("energy_kept")),
         words.count(layer.number("parameters")),
@@ -90,13 +90,19 @@ def _rank_row(layer: Part) -> Row:
     )
 
 
+def _form(layer: Part) -> str:
+    """Such as `conv, Tucker-2`; whether a layer is dense is seen by its reason as well."""
+    parts = (layer.text("kind"), words.name(layer.text("method") or "dense"))
+    return ", ".join(part for part in parts if part)
+
+
 def _rank_reason(layer: Part) -> str:
     """Why a layer is factorised as it is, in the words of its figures."""
     if layer.text("method") in ("", "dense"):
         return "stays dense; the plan does not say why"
     before, after = layer.number("dense_parameters"), layer.number("parameters")
     kept = words.percent(layer.number("energy_kept"))
-    return f"these ranks keep {kept} of its energy and make it {words.change(before, after)}"
+    return f"keeps {kept} of its energy, {words.change(before, after)}"
 
 
 def _channel_table(plan: Part) -> Table:
@@ -112,9 +118,9 @@ def _channel_table(plan: Part) -> Table:
         "outputs kept",
         "inputs kept",
         "parameters",
-        "dense",
+        "dense parameters",
         "MACs",
-        "dense",
+        "dense MACs",
         "reason",
     )
     return Table("Layers", columns, rows, numeric=(2, 3, 4, 5, 6, 7))

@@ -103,7 +103,7 @@ def _accuracy_tile(report: Part, piece: str) -> Tile | None:
     detail = f"{ends}, n{words.TIED}={words.TIED}{words.count(figure.number('n'))}"
     before = report.part("evaluation", "before", piece)
     if before.number("value") is not None:
-        detail += f"\n{words.percent(before.number('value'))} {names(report)['before']}"
+        detail += f"\n{names(report)['before']}: {words.percent(before.number('value'))}"
     return Tile(label, words.percent(figure.number("value")), detail)
 
 
@@ -189,17 +189,22 @@ def comparison(report: Part) -> Section:
             "Size, speed and accuracies", ("", named["after"], "n"), tuple(rows), numeric=(1, 2)
         )
     blocks: list[Block] = [table] if rows else []
-    blocks += [_explanation()] if rows else []
-    blocks += [Note(f"Not run: {line}.", "muted") for line in _not_run(report)]
+    blocks += [_explanation(compared=both)] if rows else []
+    if missing := "; ".join(_not_run(report)):
+        blocks.append(Note(f"Not run: {missing}.", "muted"))
     blocks += _latency(report)
     return Section("figures", "Before and after" if both else "Figures", tuple(blocks))
 
 
-def _explanation() -> Note:
+def _explanation(*, compared: bool) -> Note:
+    tested = (
+        " p: the exact McNemar test on the same examples; small when chance alone hardly explains "
+        "the change."
+    )
     return Note(
-        "In brackets: the 95 % Wilson interval, in percent. p: the exact McNemar test on the same "
-        "examples; small when chance alone hardly explains the change. Fewer than 1,000 examples "
-        "are a screening, not a result.",
+        "In brackets: the 95 % Wilson interval, in percent."
+        + tested * compared
+        + " Fewer than 1,000 examples are a screening, not a result.",
         "muted",
     )
 
@@ -307,10 +312,13 @@ def _latency(report: Part) -> Iterable[Block]:
     ]
     if rows:
         device = latency.text("device") or "the device of the job"
+        caption = f"Latency on {device}: median [quartiles]"
         columns = ("runtime", named["before"], named["after"], "change")
-        yield Table(
-            f"Latency on {device}: median [quartiles]", columns, tuple(rows), numeric=(1, 2, 3)
-        )
+        if has_baseline(report):
+            yield Table(caption, columns, tuple(rows), numeric=(1, 2, 3))
+        else:
+            alone = tuple((row[0], row[2]) for row in rows)
+            yield Table(caption, (columns[0], columns[2]), alone, numeric=(1,))
     if said := latency.text("words"):
         yield Note(f"In words: {said}.")
     for runtime, reason in latency.members("skipped"):
@@ -331,4 +339,4 @@ def _timing(timing: Part) -> str:
     low, high = timing.number("lower_quartile_ms"), timing.number("upper_quartile_ms")
     if median is None or low is None or high is None:
         return words.milliseconds(median)
-    return f"{words.milliseconds(median)} [{low:.2f}, {high:.2f}]"
+    return f"{words.milliseconds(median)} [{low:.2f},{words.TIED}{high:.2f}]"

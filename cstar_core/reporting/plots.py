@@ -74,11 +74,11 @@ def epsilon_curve(report: Part) -> Figure | None:
         _END,
         "root",
         f"epsilon, {words.name(norm)} (square-root scale)",
-        lambda value: _short_epsilon(value, norm),
+        _epsilon_writer(report),
         tuple(epsilons),
     )
     y = Axis(0, 1, top + 170, top, label="accuracy under PGD", write=_percent)
-    drawn = panel(Panel(x, y, tuple(series), tuple(_curve_rules(report, norm, x))))
+    drawn = panel(Panel(x, y, tuple(series), tuple(_curve_rules(report, x))))
     caption = "Accuracy over epsilon, with 95 % intervals"
     drawing = svg.drawing(
         legend(series, 10),
@@ -102,13 +102,13 @@ def _curve(report: Part, when: str) -> tuple[Point, ...]:
     return tuple(sorted(points, key=lambda point: point.x))
 
 
-def _curve_rules(report: Part, norm: str, x: Axis) -> Iterable[Rule]:
+def _curve_rules(report: Part, x: Axis) -> Iterable[Rule]:
     classes = class_count(report)
     if classes:
         yield Rule("y", 1 / classes, f"chance, {words.percent(1 / classes, digits=0)}")
     target = report.number("threat_model", "epsilon")
     if target is not None and x.low < target <= x.high:
-        yield Rule("x", target, f"target {_short_epsilon(target, norm)}")
+        yield Rule("x", target, f"target {x.write(target)}")
 
 
 def class_count(report: Part) -> int:
@@ -122,9 +122,13 @@ def class_count(report: Part) -> int:
     return 0
 
 
-def _short_epsilon(value: float, norm: str) -> str:
-    levels = words.grey_levels(value) if norm == "linf" else ""
-    return levels or f"{value:.3g}"
+def _epsilon_writer(report: Part) -> Callable[[float], str]:
+    """Write epsilons in levels of 255 where the target is meant so, else as decimals."""
+    target = report.number("threat_model", "epsilon")
+    linf = report.text("threat_model", "norm") == "linf"
+    if target is None or not linf or not words.grey_levels(target):
+        return "{:.3g}".format
+    return lambda value: f"{255 * value:.3g}/255" if value else "0"
 
 
 def _curve_in_words(series: Sequence[Series], norm: str) -> str:
@@ -146,7 +150,7 @@ def _curve_table(series: Sequence[Series], norm: str) -> Table:
         for value in epsilons
     )
     columns = ("epsilon", *(one.name for one in series))
-    return Table("Accuracy over epsilon", columns, rows, numeric=tuple(range(len(columns))))
+    return Table("Accuracy over epsilon", columns, rows, numeric=tuple(range(1, len(columns))))
 
 
 def _point(point: Point | None) -> str:
@@ -190,7 +194,14 @@ def _candidate_figure(found: Part, points: Sequence[Labelled]) -> Figure:
     sizes, scores = [point.x for point in points], [point.y for point in points]
     label = "parameters"
     x = axis_over(sizes, LEFT, column - 22, label=label, write=_thousands)
-    y = axis_over(scores, 200, 26, label="held-out robust accuracy", write=_percent_exactly(scores))
+    y = axis_over(
+        scores,
+        200,
+        26,
+        label="held-out robust accuracy",
+        write=_percent_exactly(scores),
+        may_be_log=False,
+    )
     drawn = panel(Panel(x, y, ())) + labelled_points(points, x, y, column=column)
     chosen = next((point for point in points if point.chosen), None)
     description = (
@@ -373,7 +384,7 @@ def _training_table(epochs: _Epochs) -> Table:
             )
         )
     columns = ("epoch", "phase", "held-out clean", "held-out robust", "loss", "ADMM gap")
-    return Table("Epochs", columns, tuple(rows), (0, 2, 3, 4, 5))
+    return Table("Epochs", columns, tuple(rows), (2, 3, 4, 5))
 
 
 # Rank allocation ---------------------------------------------------------------------------------
@@ -393,7 +404,9 @@ def allocation(report: Part) -> Figure | None:
         "Channels kept in each layer" if channels else "Rank allocation: how much each layer keeps"
     )
     pieces = _in_columns(rows)
-    keys = ("outputs", "inputs") if channels else ("r_out / O", "r_in / I")
+    keys: tuple[str, ...] = ("outputs", "inputs") if channels else ("r_out / O", "r_in / I")
+    if all(row.lower is None or row.muted for row in rows):  # the sizes of the layers are unknown
+        keys = ("parameters",)
     drawings = tuple(
         _bars(piece, number, caption, keys, f"{what} of layers {first} to {first + len(piece) - 1}")
         for number, (first, piece) in enumerate(pieces, start=1)
@@ -409,15 +422,12 @@ def _in_columns(rows: Sequence[Bar]) -> list[tuple[int, Sequence[Bar]]]:
 
 
 def _bars(
-    rows: Sequence[Bar], number: int, caption: str, keys: tuple[str, str], description: str
+    rows: Sequence[Bar], number: int, caption: str, keys: tuple[str, ...], description: str
 ) -> str:
     top = 34.0
-    marks = [
-        svg.box((128, 2), 14, 6, "bar out"),
-        svg.text((147, 9), keys[0], "legend"),
-        svg.box((228, 2), 14, 6, "bar in"),
-        svg.text((247, 9), keys[1], "legend"),
-    ]
+    marks: list[Markup] = []
+    for key, kind, left in zip(keys, ("out", "in"), (128, 228), strict=False):
+        marks += [svg.box((left, 2), 14, 6, f"bar {kind}"), svg.text((left + 19, 9), key, "legend")]
     marks += [
         svg.text((128 + 168 * share, 26), f"{100 * share:.0f} %", "tick", "middle")
         for share in (0.0, 0.5, 1.0)

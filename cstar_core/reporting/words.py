@@ -107,7 +107,7 @@ def change(
     ratio = before / after
     if f"{ratio:.2f}" == "1.00":
         return "the same"
-    return f"{max(ratio, 1 / ratio):.2f}{TIMES}{TIED}{less if ratio > 1 else more}"
+    return f"{max(ratio, 1 / ratio):.2f}{TIMES} {less if ratio > 1 else more}"
 
 
 def epsilon(number: float | None, norm: str = "") -> str:
@@ -120,12 +120,10 @@ def epsilon(number: float | None, norm: str = "") -> str:
 
 
 def grey_levels(number: float) -> str:
-    """`8/255` where that many levels of 255 are meant, nothing otherwise."""
-    levels = 255 * number
-    nearest = round(2 * levels) / 2
-    if not 0 < levels <= 255 or not math.isclose(levels, nearest, abs_tol=5e-3):
-        return ""
-    return f"{nearest:g}/255"
+    """`8/255` where a whole number of 255 levels is meant, nothing otherwise."""
+    levels = round(255 * number)
+    meant = 0 < levels <= 255 and math.isclose(255 * number, levels, abs_tol=5e-3)
+    return f"{levels}/255" if meant else ""
 
 
 def p_value(number: float | None) -> str:

@@ -79,8 +79,11 @@ class Browser:
         self.call("Page.navigate", url=url)
         self.wait_for("Page.loadEventFired")
 
-    def screen(self, width: int, *, scheme: str = "light", media: str = "screen") -> None:
-        """Take the width of a telephone or a desk, the colours of day or night, or paper."""
+    def screen(self, width: int, *, scheme: str = "light", media: str = "") -> None:
+        """Take the width of a telephone or a desk, the colours of day or night, or paper.
+
+        `media` "print" lays the page out as for paper; empty leaves it to what is done with it.
+        """
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=900, deviceScaleFactor=1, mobile=width < 600,
