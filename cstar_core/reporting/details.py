@@ -140,7 +140,12 @@ def corruptions(report: Part) -> Section:
         f"({after.text('named') or 'not named'}): mean accuracy "
         f"{words.percent(after.number('mean'))}{compared}."
     )
-    return Section("corruptions", "Corrupted images", (intro, _heat(before, after, named)))
+    left_out = "; ".join(
+        f"{words.name(kind)} ({reason.text()})" for kind, reason in after.members("left_out")
+    )
+    missing = (Note(f"Not run: {left_out}.", "muted"),) if left_out else ()
+    blocks = (intro, _heat(before, after, named), *missing)
+    return Section("corruptions", "Corrupted images", blocks)
 
 
 def _heat(before: Part, after: Part, named: dict[str, str]) -> Table:

@@ -111,7 +111,7 @@ def _planted(assessment: Part) -> Outcome:
     if planted.number("n") is None or planted.text("skipped"):
         return Outcome(None, planted.text("skipped") or NOT_PART)
     chance = planted.number("found_by_chance")
-    by_chance = "" if chance is None else f"; random sampling found {words.decimal(chance)}"
+    by_chance = "" if chance is None else f"; random sampling found {words.count(chance)}"
     detail = (
         f"{words.count(planted.number('found'))} of {words.count(planted.number('n'))} found, "
         f"{words.percent(planted.number('required'), digits=0)} required{by_chance}"
@@ -155,10 +155,19 @@ def _square(assessment: Part) -> Outcome:
     return Outcome("square_stronger" not in _flagged(assessment), detail)
 
 
+def _consistency(assessment: Part) -> Outcome:
+    pgd, suite = (assessment.number(key, "value") for key in ("pgd", "autoattack"))
+    if pgd is None or suite is None:
+        return Outcome(None, NOT_PART)
+    detail = f"{words.percent(suite)} stay correct under AutoAttack, {words.percent(pgd)} under PGD"
+    return Outcome("autoattack_weaker_than_pgd" not in _flagged(assessment), detail)
+
+
 _PER_NETWORK: dict[str, Callable[[Part], Outcome]] = {
     "a planted adversarial example is found": _planted,
     "more steps do not break much more": _steps,
     "accuracy falls to chance as epsilon grows": _curve,
+    "AutoAttack breaks what PGD breaks": _consistency,
     "no black-box attack beats the white-box ones": _square,
 }
 

@@ -17,6 +17,7 @@ _SETTINGS = (
     ("autoattack", "settings"),
     ("curve_settings",),
     ("through_jpeg", "settings"),
+    ("planted", "settings"),
 )
 
 
@@ -83,6 +84,7 @@ def _hashes(report: Part) -> Table:
         ("job", report.text("job", "id")),
         ("model", _titled(report.part("model"))),
         ("weights, SHA-256", report.text("model", "weights_sha256")),
+        *_baseline(report.part("baseline")),
         ("data set", _titled(report.part("dataset"))),
         ("data set, SHA-256", report.text("dataset", "content_sha256")),
         ("split, SHA-256", report.text("split_sha256")),
@@ -90,6 +92,15 @@ def _hashes(report: Part) -> Table:
     )
     rows = tuple((label, Cell(text or words.NOTHING, "code")) for label, text in found)
     return Table("Names and hashes", ("", ""), rows)
+
+
+def _baseline(baseline: Part) -> tuple[tuple[str, str], ...]:
+    if not baseline:
+        return ()
+    return (
+        ("baseline", _titled(baseline)),
+        ("weights of the baseline, SHA-256", baseline.text("weights_sha256")),
+    )
 
 
 def _titled(part: Part) -> str:
