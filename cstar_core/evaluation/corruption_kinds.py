@@ -139,7 +139,7 @@ KINDS: Mapping[str, Kind] = {
     "saturate": Kind(saturate, (1.4, 1.8, 2.3, 3, 4), channels=(3,)),
     "jpeg": Kind(jpeg, (75, 50, 30, 18, 10), channels=JPEG_CHANNELS),
     "pixelate": Kind(pixelate, (1.3, 1.6, 2, 2.5, 3.3)),
-    "elastic": Kind(elastic, (0.5, 0.8, 1.2, 1.7, 2.4)),
+    "elastic": Kind(elastic, (1, 1.5, 2.2, 3.2, 4.5)),
 }
 
 

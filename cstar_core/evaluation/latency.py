@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from cstar_core.attacks import attack_mode
 from cstar_core.training.randomness import generator
 
-FEWEST_REPEATS = 3  # that many even where time has run out: quartiles of fewer mean nothing
+# That many even where time has run out: fewer quartiles are apart by chance too often.
+FEWEST_REPEATS = 5
 
 Call = Callable[[], object]
 Name = TypeVar("Name")

@@ -43,22 +43,23 @@ def measure_runtimes(
 
     `models` on the CPU; `onnx_files` has the same networks under the same names, with input
     "images" and a dynamic batch. Models and runtimes take turns within every repeat. All
-    batch sizes together are measured for about `seconds`, though each at least three times after
+    batch sizes together are measured for about `seconds`, though each at least five times after
     one round of warming up; loading is not counted. Runtimes that cannot be had are skipped, with
     the reason. ValueError unless repeats >= 2 and warmup >= 0.
     """
     skipped = _skipped(models, onnx_files)
     files = {name: path for name, path in onnx_files.items() if name in models}
     found: dict[str, dict[str, dict[str, Latency]]] = {}
-    for batch_size in batch_sizes:
+    left = seconds
+    for index, batch_size in enumerate(batch_sizes):
         images = random_images(batch_size, shape)
         with ExitStack() as stack:
             eager = stack.enter_context(eager_calls(models, images))
             calls = {(TORCH, name): call for name, call in eager.items()}
             calls |= _exported_calls(files, images, skipped)
-            times = interleaved(
-                calls, repeats=repeats, warmup=warmup, seconds=seconds / len(batch_sizes)
-            )
+            share = left / (len(batch_sizes) - index)
+            times = interleaved(calls, repeats=repeats, warmup=warmup, seconds=share)
+        left -= sum(map(sum, times.values()))
         for (runtime, name), each in times.items():
             figures = found.setdefault(runtime, {}).setdefault(name, {})
             figures[f"batch {batch_size}"] = Latency.of(each, batch_size=batch_size)
@@ -79,7 +80,7 @@ def _skipped(models: Mapping[str, nn.Module], onnx_files: Mapping[str, Path]) ->
 def _exported_calls(
     files: Mapping[str, Path], images: Tensor, skipped: Mapping[str, str]
 ) -> dict[tuple[str, str], Call]:
-    makers = {ONNXRUNTIME: onnxruntime_call, OPENVINO: openvino_call}
+    makers = {ONNXRUNTIME: _onnxruntime_call, OPENVINO: _openvino_call}
     return {
         (runtime, name): make(path, images)
         for runtime, make in makers.items()
@@ -88,32 +89,42 @@ def _exported_calls(
     }
 
 
-def onnxruntime_call(path: Path, images: Tensor) -> Call:
-    """One inference of `images` by ONNX Runtime, with as many threads as torch has."""
+def onnxruntime_session(path: Path) -> Any:
+    """The network in ONNX Runtime on the CPU, with as many threads as torch has."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
     # A thread that spins for more work would take the processor from whoever is timed next.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors only
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    inputs = {"images": images.numpy()}
-    return lambda: session.run(None, inputs)
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def openvino_call(path: Path, images: Tensor) -> Call:
-    """One inference of `images` by OpenVINO, compiled for their shape, with torch's threads."""
-    import openvino  # noqa: PLC0415 - an extra that need not be there
+def openvino_model(path: Path, shape: Sequence[int]) -> Any:
+    """The network in OpenVINO, compiled for images of `shape` (N, C, H, W), with torch's threads.
+
+    ImportError where the package openvino, an extra, is not installed.
+    """
+    import openvino  # noqa: PLC0415
 
     core = openvino.Core()
     model = core.read_model(str(path))
-    model.reshape(list(images.shape))
+    model.reshape(list(shape))
     settings: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "NUM_STREAMS": 1,
         "INFERENCE_PRECISION_HINT": "f32",  # never bfloat16, which the other runtimes do not use
         "ENABLE_CPU_PINNING": False,  # other programs may be on the processors it would choose
     }
-    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    return core.compile_model(model, "CPU", settings)
+
+
+def _onnxruntime_call(path: Path, images: Tensor) -> Call:
+    session, inputs = onnxruntime_session(path), {"images": images.numpy()}
+    return lambda: session.run(None, inputs)
+
+
+def _openvino_call(path: Path, images: Tensor) -> Call:
+    request = openvino_model(path, images.shape).create_infer_request()
     inputs = [images.numpy()]
     return lambda: request.infer(inputs)

@@ -117,9 +117,9 @@ def words(latencies: RuntimeLatencies, smaller_by: float) -> str:
 
 
 def _share(faster: list[Comparison], compared: list[Comparison]) -> str:
-    """The largest gain, and in how many of the timings there is none."""
+    """The largest gain, and in how many of the timings there is none to be seen."""
     without = len(compared) - len(faster)
-    some = f"; no difference in {without} of {len(compared)} timings"
+    some = f"; no clear difference in {without} of {len(compared)} timings"
     return _most(faster) + (some if without else "")
 
 

@@ -40,7 +40,7 @@ CASES = [
     (latencies(torch_1=BARELY, openvino_32=FASTER),
      "smaller and faster (up to 1.8x at batch 32 in openvino)"),
     (latencies(torch_1=SAME, torch_32=SAME, onnxruntime_1=FASTER),
-     "smaller and faster (1.8x at batch 1 in onnxruntime; no difference in 2 of 3 timings)"),
+     "smaller and faster (1.8x at batch 1 in onnxruntime; no clear difference in 2 of 3 timings)"),
     (latencies(torch_1=SLOWER, onnxruntime_1=FASTER, onnxruntime_32=SAME),
      "smaller, faster in places (1.8x at batch 1 in onnxruntime), "
      "slower in others (1.3x at batch 1 in torch)"),
