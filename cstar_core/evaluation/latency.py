@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from cstar_core.attacks import attack_mode
-from cstar_core.training.randomness import generator
 
 # That many even where time has run out: fewer quartiles are apart by chance too often.
 FEWEST_REPEATS = 5
@@ -69,7 +68,7 @@ def measure_latency(
 
 def random_images(batch_size: int, shape: Sequence[int]) -> Tensor:
     """The images on which networks are timed: uniform noise (batch_size, *shape) in [0, 1]."""
-    return torch.rand(batch_size, *shape, generator=generator(0, "latency"))
+    return torch.rand(batch_size, *shape, generator=torch.Generator().manual_seed(0))
 
 
 def interleaved(
