@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from cstar_core.environment import environment
 from cstar_core.evaluate.data import Evaluated
 from cstar_core.evaluate.networks import Candidate
-from cstar_core.evaluation.latency import measure_latency
 from cstar_core.evaluation.report import common_sections
 from cstar_core.evaluation.run import AFTER, BEFORE, Networks, evaluate
 from cstar_core.evaluation.settings import EvaluationSettings
 from cstar_core.evaluation.targets import Target, accuracy_target
 from cstar_core.evaluation.watch import Watch
 from cstar_core.export import manifest
-from cstar_core.reporting import render_html, render_markdown
+from cstar_core.export.timing import compared_latency, latency_alone
+from cstar_core.reporting import write_report
 
-REPORT, REPORT_HTML, REPORT_MARKDOWN = "report.json", "report.html", "report.md"
+LATENCY = "latency"
 
 
 @dataclass(frozen=True)
@@ -67,15 +65,15 @@ def judge(
         ledgers=ledgers,
         watch=watch,
     )
-    return _report(case, found, _latency(models, case.data.shape, device))
+    if LATENCY not in ledgers:
+        ledgers[LATENCY] = latency_of(case, device)
+    return _report(case, found, ledgers[LATENCY])
 
 
 def write_files(folder: Path, report: Mapping[str, Any]) -> None:
     """Write the report as JSON, HTML and Markdown, and the manifest of the three."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / REPORT).write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
-    (folder / REPORT_HTML).write_text(render_html(report), "utf-8")
-    (folder / REPORT_MARKDOWN).write_text(render_markdown(report), "utf-8")
+    write_report(folder, report)
     names = ("job", "model", "baseline", "dataset", "targets", "seed", "split_sha256")
     facts = {name: report[name] for name in names if name in report}
     manifest(folder, facts | {"environment": environment(torch.get_num_threads())})
@@ -102,19 +100,14 @@ def _targets(case: Case, found: Mapping[str, Any]) -> Iterator[Target]:
         yield accuracy_target("clean_accuracy", case.min_clean_accuracy, after["clean"])
 
 
-def _latency(
-    models: Mapping[str, nn.Module], shape: tuple[int, int, int], device: torch.device
-) -> dict[str, Any]:
-    """Milliseconds on the CPU, and on the device where that is another."""
-    on_device = None if device.type == "cpu" else _timed(models, shape)
-    for model in models.values():
-        model.to("cpu")
-    runtimes = {"torch": _timed(models, shape)}
-    return {"runtimes": runtimes, "skipped": {}, "words": "", "on_device": on_device}
-
-
-def _timed(models: Mapping[str, nn.Module], shape: tuple[int, int, int]) -> dict[str, Any]:
-    return {
-        name: {f"batch {figure.batch_size}": figure.to_json() for figure in figures}
-        for name, figures in measure_latency(models, shape).items()
-    }
+def latency_of(case: Case, device: torch.device) -> dict[str, Any]:
+    """Section `latency` of a report: beside a baseline in every runtime there is, or alone."""
+    shape = case.data.shape
+    if case.before is None:
+        return latency_alone(case.after.model, shape, device=device)
+    return compared_latency(
+        {name: each.model for name, each in case.named().items()},
+        shape,
+        device=device,
+        smaller_by=case.before.footprint.parameters / case.after.footprint.parameters,
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -15,19 +16,27 @@ from torch import Tensor, nn
 
 from cstar_core.evaluation.autoattack import autoattack_correct, estimate_seconds
 from cstar_core.evaluation.batches import Record, unit_interval
+from cstar_core.evaluation.certified import certification, invariant
 from cstar_core.evaluation.corruptions import SMALLEST_SIDE, corruption_accuracy
 from cstar_core.evaluation.curve import epsilon_curve
 from cstar_core.evaluation.examples import Examples
 from cstar_core.evaluation.jpeg import CHANNELS, QUALITY, jpeg_attacked_correct, jpeg_settings
+from cstar_core.evaluation.named import worst_case
+from cstar_core.evaluation.planted import planted_test
 from cstar_core.evaluation.reliability import (
     Flag,
+    consistency_flags,
     curve_flags,
+    invariant_flags,
+    library_flags,
     model_flags,
+    planted_flags,
     square_flags,
 )
 from cstar_core.evaluation.robustness import pgd_correct, predict
 from cstar_core.evaluation.settings import BATCH, PGD, EvaluationSettings
 from cstar_core.evaluation.statistics import Accuracy
+from cstar_core.evaluation.steps import steps_check
 from cstar_core.evaluation.watch import Meter, Watch
 
 Ledgers = MutableMapping[str, Any]
@@ -38,15 +47,29 @@ Ledgers = MutableMapping[str, Any]
 class Subject:
     """A network under evaluation, by its name in the report, with what it is evaluated on.
 
-    `model` takes images in [0, 1]; `test` is the whole test split, `attacked` the chosen part.
+    `model` takes images in [0, 1]; `test` is the whole test split.
     """
 
     name: str
     model: nn.Module
     test: Examples
-    attacked: Examples
     settings: EvaluationSettings
     class_names: tuple[str, ...] | None = None
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """Which rows of the test split are attacked, (n,) int64."""
+        return self.settings.attacked_index(len(self.test))
+
+    @cached_property
+    def attacked(self) -> Examples:
+        """The examples that are attacked."""
+        return self.test.take(self.rows.to(self.test.labels.device))
+
+    @property
+    def headline(self) -> Examples:
+        """The examples of AutoAttack, whose figure is the headline."""
+        return self.attacked.first(self.settings.autoattack_examples)
 
     @property
     def classes(self) -> int:
@@ -116,9 +139,7 @@ def assess(
         meter.heartbeat()
         found[piece.name] = measured = piece.measure(subject, found, ledger, meter)
         if len(ledger) > known and measured.verdict is not None:  # not merely recalled
-            told = {"model": subject.name, "attack": measured.described["name"]}
-            accuracy = Accuracy.of(measured.verdict).to_json()
-            watch.event("evaluation.finished", told | accuracy)
+            watch.event("evaluation.finished", told(subject.name, measured.described))
         done += share * piece.share
     return Assessment(predictions, found)
 
@@ -128,6 +149,12 @@ def figure(name: str, verdict: Tensor) -> dict[str, Any]:
     accuracy = Accuracy.of(verdict)
     label = {"label": "screening"} if accuracy.screening else {}
     return {"name": name, "correct": accuracy.correct, **accuracy.to_json(), **label}
+
+
+def told(model: str, described: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event says of a finished figure."""
+    shown = {name: described[name] for name in ("value", "n", "interval")}
+    return {"model": model, "attack": described["name"]} | shown
 
 
 def _verdict(found: Found, piece: str) -> Tensor:
@@ -168,7 +195,7 @@ def _pgd(subject: Subject, _: Found, ledger: dict[str, Record], meter: Meter) ->
 def _autoattack(
     subject: Subject, found: Found, ledger: dict[str, Record], meter: Meter
 ) -> Measurement:
-    examples = subject.attacked.first(subject.settings.autoattack_examples)
+    examples = subject.headline
     if not ledger:
         _tell_estimate(subject, examples, _verdict(found, "pgd"), meter)
     result = autoattack_correct(
@@ -183,8 +210,47 @@ def _autoattack(
     )
     verdict = result.robust.cpu()
     described = result.to_json() | figure(result.settings["suite"], verdict)
-    flags = square_flags(result.broken_by, len(examples))
+    flags = square_flags(result.broken_by, len(examples)) + library_flags(result.flags)
+    flags += consistency_flags(verdict, _verdict(found, "pgd")[: len(examples)])
     return Measurement(described, verdict, tuple(flags))
+
+
+def _worst_case(_: Subject, found: Found, __: dict[str, Record], ___: Meter) -> Measurement:
+    """Per example, over all white-box attacks, where all of them ran."""
+    autoattack = _verdict(found, "autoattack")
+    verdict = worst_case(autoattack, _verdict(found, "pgd")[: len(autoattack)])
+    return Measurement(figure("worst case", verdict), verdict)
+
+
+def _steps(subject: Subject, found: Found, ledger: dict[str, Record], meter: Meter) -> Measurement:
+    examples = subject.probe
+    check = steps_check(
+        subject.model,
+        examples.images,
+        examples.labels,
+        subject.settings.threat,
+        _verdict(found, "pgd")[: len(examples)],
+        few=PGD,
+        seed=subject.settings.attack_seed,
+        batch_size=BATCH,
+        completed=ledger,
+        on_batch=meter,
+    )
+    return Measurement(check.to_json(), flags=tuple(check.flags()))
+
+
+def _planted(subject: Subject, _: Found, ledger: dict[str, Record], meter: Meter) -> Measurement:
+    result = planted_test(
+        subject.model,
+        subject.probe.images,
+        subject.probe.labels,
+        subject.settings.threat,
+        settings=PGD,
+        seed=subject.settings.attack_seed,
+        completed=ledger,
+        on_batch=meter,
+    )
+    return Measurement(result.to_json(), flags=tuple(planted_flags(result)))
 
 
 def _tell_estimate(subject: Subject, examples: Examples, pgd: Tensor, meter: Meter) -> None:
@@ -255,14 +321,59 @@ def _through_jpeg(
     return Measurement(described | {"skipped": None}, verdict)
 
 
+def _certified(
+    subject: Subject, found: Found, ledger: dict[str, Record], meter: Meter
+) -> Measurement:
+    """The lower row: what is proven on the examples of the headline."""
+    examples = subject.headline
+    result = certification(
+        subject.model,
+        examples.images,
+        examples.labels,
+        subject.settings.threat,
+        completed=ledger,
+        on_batch=meter,
+    )
+    if result.certified is None:
+        return Measurement(result.to_json() | {"invariant": None})
+    verdict = result.certified.cpu()
+    clean = _verdict(found, "clean")[subject.rows[: len(examples)]]
+    relation = invariant(verdict, _verdict(found, "worst_case"), clean)
+    described = result.to_json() | {
+        "invariant": {
+            "name": "certified <= attacked <= clean",
+            "holds": relation.holds,
+            "detail": relation.detail,
+        }
+    }
+    return Measurement(described, verdict, tuple(invariant_flags(relation)))
+
+
+def _per_class(subject: Subject, found: Found, __: dict[str, Record], ___: Meter) -> Measurement:
+    """Clean accuracy of every class that has test images."""
+    labels, verdict = subject.test.labels.cpu(), _verdict(found, "clean")
+    rows = []
+    for label in sorted(set(labels.tolist())):
+        accuracy = Accuracy.of(verdict[labels == label])
+        name = subject.class_names[label] if subject.class_names else None
+        named = {"class": label, "name": name, "n": accuracy.n}
+        rows.append(named | {"correct": accuracy.correct, "value": accuracy.value})
+    return Measurement(rows)
+
+
 def _skipped(why: str) -> Measurement:
     return Measurement({"skipped": why})
 
 
 PIECES = (
     Piece("pgd", 0.1, _pgd),
-    Piece("autoattack", 0.55, _autoattack),
+    Piece("autoattack", 0.5, _autoattack),
+    Piece("worst_case", 0.0, _worst_case),
+    Piece("certified", 0.0, _certified),
+    Piece("steps", 0.07, _steps),
     Piece("curve", 0.15, _curve),
-    Piece("corruptions", 0.05, _corruptions),
-    Piece("through_jpeg", 0.15, _through_jpeg),
+    Piece("planted", 0.08, _planted),
+    Piece("corruptions", 0.04, _corruptions),
+    Piece("through_jpeg", 0.06, _through_jpeg),
+    Piece("per_class", 0.0, _per_class),
 )

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from cstar_core.evaluation.assessment import Assessment, Subject
+from torch import nn
+
+from cstar_core.evaluation.assessment import Assessment, Measurement, Subject, figure, told
+from cstar_core.evaluation.batches import Completed
 from cstar_core.evaluation.drift import drift
+from cstar_core.evaluation.reliability import transfer_flags
+from cstar_core.evaluation.settings import BATCH, PGD
 from cstar_core.evaluation.statistics import PairedComparison
+from cstar_core.evaluation.transfer import transfer_correct
+from cstar_core.evaluation.watch import Meter
 
 PAIRED = ("clean", "pgd", "autoattack")
 
@@ -28,3 +35,32 @@ def drifted(subject: Subject, before: Assessment, after: Assessment) -> dict[str
         names=subject.class_names,
     )
     return found.to_json()
+
+
+def transferred(
+    source: nn.Module, subject: Subject, after: Assessment, ledger: Completed, meter: Meter
+) -> Measurement:
+    """What adversarial images crafted on `source` do to the network of `subject`.
+
+    Flagged where they break what the white-box attacks, on the same examples, left robust.
+    """
+    known = len(ledger)
+    verdict = transfer_correct(
+        source,
+        subject.model,
+        subject.attacked.images,
+        subject.attacked.labels,
+        subject.settings.threat,
+        settings=PGD,
+        seed=subject.settings.attack_seed,
+        batch_size=BATCH,
+        completed=ledger,
+        on_batch=meter,
+    ).cpu()
+    described = figure(f"transfer of {PGD.name}", verdict)
+    if len(ledger) > known:
+        meter.event("evaluation.finished", told(subject.name, described))
+    white_box = after.verdict("worst_case")
+    flags = transfer_flags(verdict[: len(white_box)], white_box)
+    settings = {"settings": PGD.to_json(), "source": "before"}
+    return Measurement(described | settings, verdict, tuple(flags))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cstar_core.attacks import AttackLoss, attack_mode, input_gradient
 from cstar_core.evaluation.batches import batch_slices, unit_interval
+from cstar_core.evaluation.certified import Invariant
 from cstar_core.evaluation.curve import CHANCE_SLACK, CurvePoint
 from cstar_core.evaluation.planted import PlantedResult
 from cstar_core.evaluation.precision import float32_exact
@@ -33,6 +34,7 @@ Code = Literal[
     "planted_missed",
     "dynamic_model",
     "library_warning",
+    "invariant_broken",
 ]
 
 # What each sign means for whoever reads the verdict; the figures follow in brackets.
@@ -81,6 +83,10 @@ _WORDS: dict[Code, str] = {
         "users do"
     ),
     "library_warning": "The attack library gave a warning that this service does not know",
+    "invariant_broken": (
+        "An image that was proven safe was broken, or a misclassified one counted as robust, so "
+        "one of the two figures is wrong"
+    ),
 }
 
 # What a code of the library's own checks says in a report (autoattack_library).
@@ -224,6 +230,11 @@ def planted_flags(result: PlantedResult) -> list[Flag]:
         return []
     detail = f"{result.found} of {result.n} found, {result.required:.0%} required"
     return [Flag("planted_missed", detail)]
+
+
+def invariant_flags(relation: Invariant) -> list[Flag]:
+    """Whether certified <= attacked <= clean fails for any example."""
+    return [] if relation.holds else [Flag("invariant_broken", relation.detail)]
 
 
 def curve_flags(curve: Sequence[CurvePoint], *, classes: int) -> list[Flag]:

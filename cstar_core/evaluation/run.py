@@ -8,14 +8,15 @@ from typing import Any
 
 from torch import nn
 
-from cstar_core.evaluation import comparison
 from cstar_core.evaluation.assessment import Assessment, Subject, assess
+from cstar_core.evaluation.comparison import drifted, paired, transferred
 from cstar_core.evaluation.examples import Examples
 from cstar_core.evaluation.fingerprint import examples_sha256
 from cstar_core.evaluation.settings import EvaluationSettings
-from cstar_core.evaluation.watch import Unwatched, Watch
+from cstar_core.evaluation.watch import Meter, Unwatched, Watch
 
 BEFORE, AFTER = "before", "after"
+_TRANSFER_SHARE = 0.02  # of the time for two networks
 
 
 @dataclass(frozen=True)
@@ -50,20 +51,23 @@ def evaluate(
     """
     ledgers = {} if ledgers is None else ledgers
     watch = Unwatched() if watch is None else watch
-    index = settings.attacked_index(len(test)).to(test.labels.device)
-    attacked = test.take(index)
     subjects = {
-        name: Subject(name, model, test, attacked, settings, class_names)
+        name: Subject(name, model, test, settings, class_names)
         for name, model in networks.named().items()
     }
     assessed = _assess(subjects, ledgers, watch)
-    findings: dict[str, Any] = {BEFORE: None, "paired": None, "drift": None}
+    after = subjects[AFTER]
+    findings: dict[str, Any] = {BEFORE: None, "paired": None, "drift": None, "transfer": None}
     findings |= {name: assessment.to_json() for name, assessment in assessed.items()}
     if BEFORE in assessed:
-        pair = (assessed[BEFORE], assessed[AFTER])
-        findings["paired"] = comparison.paired(*pair)
-        findings["drift"] = comparison.drifted(subjects[AFTER], *pair)
-    sha256 = examples_sha256(attacked.images, attacked.labels)
+        ledger = ledgers.setdefault("transfer", {})
+        meter = Meter(watch, start=1 - _TRANSFER_SHARE, share=_TRANSFER_SHARE)
+        moved = transferred(subjects[BEFORE].model, after, assessed[AFTER], ledger, meter)
+        findings["transfer"] = moved.described
+        findings[AFTER]["flags"] += [flag.to_json() for flag in moved.flags]
+        findings["paired"] = paired(assessed[BEFORE], assessed[AFTER])
+        findings["drift"] = drifted(after, assessed[BEFORE], assessed[AFTER])
+    sha256 = examples_sha256(after.attacked.images, after.attacked.labels)
     findings["attacked"] = settings.replay_facts(len(test)) | {"sha256": sha256}
     return findings
 
@@ -72,7 +76,7 @@ def _assess(
     subjects: Mapping[str, Subject], ledgers: MutableMapping[str, Any], watch: Watch
 ) -> dict[str, Assessment]:
     """Assess one network after the other."""
-    share = 1 / len(subjects)
+    share = (1 if len(subjects) == 1 else 1 - _TRANSFER_SHARE) / len(subjects)
     return {
         name: assess(
             subject, ledgers.setdefault(name, {}), watch, start=position * share, share=share

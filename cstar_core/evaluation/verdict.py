@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from cstar_core.attacks import ThreatModel
+from cstar_core.evaluation import reliability
+from cstar_core.evaluation.reliability import Flag
 from cstar_core.evaluation.targets import Target
 
 Findings = Mapping[str, Any]
 """Section `evaluation` of a report."""
 
-NAMED = ("before", "after")
+NAMED = {"before": "The network before", "after": "The network after"}
 Outcome = Literal["met", "missed", "undecided", "none"]
 _OUTCOMES: dict[Outcome, str] = {
     "met": "Every target is met.",
@@ -32,13 +34,13 @@ def verdict(
     """
     flags = _flags(evaluation)
     found = outcome(targets)
-    reliability = "unreliable" if flags else "reliable"
+    trust = "unreliable" if flags else "reliable"
     return {
         "targets": found,
-        "reliability": reliability,
+        "reliability": trust,
         "label": _label(evaluation),
-        "headline": _headline(evaluation, found, reliability, threat=threat, size=size),
-        "reasons": [f"{flag['model']}: {flag['detail']}" for flag in flags],
+        "headline": _headline(evaluation, found, trust, threat=threat, size=size),
+        "reasons": _reasons(flags),
         "flags": flags,
         "warnings": _warnings(evaluation),
         "invariants": _invariants(evaluation),
@@ -69,6 +71,19 @@ def _flags(evaluation: Findings) -> list[dict[str, str]]:
     ]
 
 
+def _reasons(flags: Sequence[Mapping[str, str]]) -> list[str]:
+    """In words, one sentence for each kind of sign and network."""
+    reasons = []
+    for name, words in NAMED.items():
+        found = [
+            Flag(code=flag["code"], detail=flag["detail"])  # type: ignore[arg-type]
+            for flag in flags
+            if flag["model"] == name
+        ]
+        reasons += [f"{words}: {reason}" for reason in reliability.verdict(found).reasons]
+    return reasons
+
+
 def _warnings(evaluation: Findings) -> list[str]:
     gates = [evaluation[gate] for gate in ("drift", "spectra") if evaluation.get(gate) is not None]
     return [flag["detail"] for gate in gates for flag in gate["flags"]]
@@ -78,7 +93,7 @@ def _invariants(evaluation: Findings) -> list[dict[str, Any]]:
     return [
         {**evaluation[name]["certified"]["invariant"], "model": name}
         for name in NAMED
-        if evaluation[name] is not None and "certified" in evaluation[name]
+        if evaluation[name] is not None and evaluation[name]["certified"]["invariant"] is not None
     ]
 
 
@@ -89,7 +104,7 @@ def _label(evaluation: Findings) -> str:
 
 
 def _headline(
-    evaluation: Findings, found: Outcome, reliability: str, *, threat: ThreatModel, size: str
+    evaluation: Findings, found: Outcome, trust: str, *, threat: ThreatModel, size: str
 ) -> str:
     after = evaluation["after"]
     clean, attacked = after["clean"], after["autoattack"]
@@ -101,9 +116,9 @@ def _headline(
     screening = (
         "So few examples make this a screening." if _label(evaluation) == "screening" else ""
     )
-    trust = (
+    believed = (
         "The figures can be relied on."
-        if reliability == "reliable"
+        if trust == "reliable"
         else "The robustness figures cannot be relied on."
     )
-    return " ".join(part for part in (size, robust, _OUTCOMES[found], screening, trust) if part)
+    return " ".join(part for part in (size, robust, _OUTCOMES[found], screening, believed) if part)

@@ -11,7 +11,6 @@ from cstar_core.pipeline.workbench import Workbench
 
 FOLDER = "output"
 ONNX = "model.onnx"
-REPORT = "report.json"
 PLAN = "plan.json"
 
 

@@ -12,7 +12,7 @@ from cstar_core.architectures import Architecture
 from cstar_core.attacks import ThreatModel
 from cstar_core.files.datasets import load_dataset
 from cstar_core.pipeline import PROFILES, Interrupted, State, Task, Workbench, phases_of, run
-from cstar_core.pipeline.artifact import ONNX, PLAN, REPORT
+from cstar_core.pipeline.artifact import ONNX, PLAN
 from cstar_core.pipeline.profiles import adapt
 from cstar_core.pipeline.report import result
 from cstar_core.pipeline.run import overall
@@ -21,9 +21,9 @@ from store.contracts import JobRequest
 from worker.protocol import CHECKPOINT_FILE, OutputFile, Result, Spec, Stopped
 from worker.runner.companions import Companions, device_of, wanted_processes
 from worker.runner.observer import RunnerObserver
+from worker.runner.outputs import JSON, REPORTS
 from worker.runner.voice import Voice
 
-JSON = "application/json"
 BYTES = "application/octet-stream"
 FILES = (
     OutputFile(kind="checkpoint", filename="model.safetensors", media_type=BYTES),
@@ -31,8 +31,7 @@ FILES = (
     OutputFile(kind="loader", filename="loader.py", media_type="text/x-python"),
     OutputFile(kind="onnx", filename=ONNX, media_type=BYTES),
     OutputFile(kind="plan", filename=PLAN, media_type=JSON),
-    OutputFile(kind="report", filename=REPORT, media_type=JSON),
-    OutputFile(kind="manifest", filename="manifest.json", media_type=JSON),
+    *REPORTS,
 )
 
 
@@ -85,6 +84,7 @@ def make_task(spec: Spec) -> Task:
         seed=request.seed,
         examples=request.evaluation.examples,
         autoattack_examples=request.evaluation.autoattack_examples,
+        probe_examples=request.evaluation.probe_examples,
         min_robust_accuracy=targets.robustness.min_accuracy,
         min_clean_accuracy=targets.min_clean_accuracy,
         method=request.method,

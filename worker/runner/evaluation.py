@@ -11,33 +11,20 @@ from safetensors.torch import load_file
 from cstar_core.architectures import Architecture
 from cstar_core.attacks import ThreatModel
 from cstar_core.evaluate.data import Evaluated
-from cstar_core.evaluate.judging import (
-    REPORT,
-    REPORT_HTML,
-    REPORT_MARKDOWN,
-    Case,
-    judge,
-    write_files,
-)
+from cstar_core.evaluate.judging import Case, judge, write_files
 from cstar_core.evaluate.networks import Candidate, candidate, of_weights
 from cstar_core.evaluation.settings import EvaluationSettings
 from cstar_core.files.datasets import load_dataset
 from cstar_core.pipeline import Interrupted, State
 from cstar_core.pipeline.evaluation_watch import EvaluationWatch
 from store.contracts import JobRequest
-from worker.protocol import CHECKPOINT_FILE, OUTPUT_FOLDER, OutputFile, Result, Spec, Stopped
+from worker.protocol import CHECKPOINT_FILE, OUTPUT_FOLDER, Result, Spec, Stopped
 from worker.runner.companions import device_of
 from worker.runner.observer import RunnerObserver
+from worker.runner.outputs import REPORTS
 from worker.runner.voice import Voice
 
 PHASE = "evaluating"
-JSON = "application/json"
-FILES = (
-    OutputFile(kind="report", filename=REPORT, media_type=JSON),
-    OutputFile(kind="report_html", filename=REPORT_HTML, media_type="text/html"),
-    OutputFile(kind="report_markdown", filename=REPORT_MARKDOWN, media_type="text/markdown"),
-    OutputFile(kind="manifest", filename="manifest.json", media_type=JSON),
-)
 
 
 def evaluate(spec: Spec, folder: Path, voice: Voice) -> None:
@@ -59,7 +46,7 @@ def evaluate(spec: Spec, folder: Path, voice: Voice) -> None:
         return
     write_files(folder / OUTPUT_FOLDER, report)
     _say_figures(observer, report["result"]["after"])
-    voice.say(Result(result=report["result"], files=list(FILES)))
+    voice.say(Result(result=report["result"], files=list(REPORTS)))
 
 
 def make_case(spec: Spec, folder: Path) -> Case:

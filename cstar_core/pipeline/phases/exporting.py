@@ -13,13 +13,14 @@ import torch
 from torch import nn
 
 from cstar_core.environment import environment
-from cstar_core.evaluation.latency import measure_latency
 from cstar_core.export import export_onnx, load, manifest
-from cstar_core.pipeline.artifact import ONNX, PLAN, REPORT, write_artifact
+from cstar_core.export.timing import compared_latency
+from cstar_core.pipeline.artifact import ONNX, PLAN, write_artifact
 from cstar_core.pipeline.observer import Observer
 from cstar_core.pipeline.report import report
 from cstar_core.pipeline.state import State
 from cstar_core.pipeline.workbench import Workbench
+from cstar_core.reporting import write_report
 
 PHASE = "exporting"
 LARGEST_SHARE_OF_TIES = 0.001  # on a GPU only
@@ -41,12 +42,7 @@ def run(workbench: Workbench, state: State, observer: Observer) -> None:
     observer.progress(PHASE, 0.7)
     state.findings[PHASE] = {
         "verified": {k: v for k, v in verified.items() if k != "predictions"},
-        "latency": {
-            "runtimes": {"torch": _latency(workbench, model, torch.device("cpu"))},
-            "skipped": {},
-            "words": "",
-            "on_device": _latency_on_device(workbench, model),
-        },
+        "latency": _latency(workbench, state, model),
         "bytes": {
             "before": (workbench.folder / "weights.safetensors").stat().st_size,
             "after": (folder / "model.safetensors").stat().st_size,
@@ -54,7 +50,7 @@ def run(workbench: Workbench, state: State, observer: Observer) -> None:
     }
     (folder / PLAN).write_text(json.dumps(state.plan, indent=1) + "\n")
     content = report(workbench, state)
-    (folder / REPORT).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_report(folder, content)
     manifest(folder, _facts(workbench))
 
 
@@ -91,23 +87,14 @@ def _disagreements(verified: dict[str, Any], workbench: Workbench, state: State)
     return differing
 
 
-def _latency_on_device(workbench: Workbench, compressed: nn.Module) -> dict[str, Any] | None:
-    """Return milliseconds on the job's device, None where that is the CPU."""
-    if workbench.device.type == "cpu":
-        return None
-    return _latency(workbench, compressed, workbench.device)
-
-
-def _latency(workbench: Workbench, compressed: nn.Module, device: torch.device) -> dict[str, Any]:
-    """Return milliseconds on `device`, uploaded and compressed network in turn."""
-    models = {"before": workbench.dense_model(dict(workbench.uploaded)), "after": compressed}
-    for model in models.values():
-        model.to(device)
-    measured = measure_latency(models, workbench.task.input_shape)
-    return {
-        when: {f"batch {figure.batch_size}": figure.to_json() for figure in figures}
-        for when, figures in measured.items()
-    }
+def _latency(workbench: Workbench, state: State, compressed: nn.Module) -> dict[str, Any]:
+    """Return section `latency` of the report, uploaded and compressed network in turn."""
+    return compared_latency(
+        {"before": workbench.dense_model(dict(workbench.uploaded)), "after": compressed},
+        workbench.task.input_shape,
+        device=workbench.device,
+        smaller_by=workbench.plan(state).ratio,
+    )
 
 
 def _facts(workbench: Workbench) -> dict[str, Any]:

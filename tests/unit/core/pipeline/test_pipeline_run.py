@@ -35,7 +35,9 @@ def test_a_run_goes_through_all_phases_and_leaves_a_whole_artifact(
         "model.onnx",
         "model.safetensors",
         "plan.json",
+        "report.html",
         "report.json",
+        "report.md",
     }
     report = json.loads((output / "report.json").read_text())
     assert report["result"]["ratio"] >= 3.0
