@@ -12,7 +12,7 @@ from cstar_core.reporting.document import Block, Cell, Document, Folded, Items, 
 LONGEST = 65_000  # characters: GitHub takes 65,536 for a comment
 LONGEST_TEXT = 500  # of a single string, so that one name cannot push out the figures
 _IN_A_COMMENT = ("targets", "figures", "reliability", "method", "limits")
-_SPECIAL = re.compile(r"[\\`*_\[\]|~$<>]|^[-+=]|(?<=^\d)\.(?=\s|$)|(?<=^\d\d)\.(?=\s|$)")
+_SPECIAL = re.compile(r"[\\`*_\[\]|~$<>]|^[-+=#]|(?<=^\d)\.(?=\s|$)|(?<=^\d\d)\.(?=\s|$)")
 _LINKING = re.compile(r"(@|#|(?:https?|ftp|mailto|xmpp):|www(?=\.)|\bGH(?=-))(?=\S)", re.IGNORECASE)
 NO_SPACE = "\u200b"
 QUOTE, PIPE = "'", r"\|"

@@ -345,7 +345,7 @@ def _drift() -> dict[str, Any]:
 
 
 def _rank_plan() -> dict[str, Any]:
-    layers = [_layer("conv1", 16, 3, 9, 1024, None, "the first layer stays dense")]
+    layers = [_layer("conv1", (16, 3, 3, 3), 1024, reason="the first layer stays dense")]
     for stage, (width, area) in enumerate(((16, 1024), (32, 256), (64, 64)), start=1):
         for block in range(3):
             for conv in (1, 2):
@@ -353,8 +353,8 @@ def _rank_plan() -> dict[str, Any]:
                 inputs = width // 2 if first else width
                 ranks = (max(2, width * (7 - stage) // 12), max(2, inputs * (6 - block) // 12))
                 name = f"layer{stage}.{block}.conv{conv}"
-                layers.append(_layer(name, width, inputs, 9, area, ranks, ""))
-    layers.append(_layer("linear", 10, 64, 1, 1, None, "the last layer stays dense", "linear"))
+                layers.append(_layer(name, (width, inputs, 3, 3), area, ranks=ranks))
+    layers.append(_layer("linear", (10, 64, 1, 1), 1, reason="the last layer stays dense"))
     return {
         "name": "energy-2.0",
         "strategy": "energy",
@@ -370,24 +370,23 @@ def _rank_plan() -> dict[str, Any]:
 
 def _layer(
     name: str,
-    outputs: int,
-    inputs: int,
-    taps: int,
+    shape: tuple[int, int, int, int],
     area: int,
-    ranks: tuple[int, int] | None,
-    reason: str,
-    kind: str = "conv",
+    *,
+    ranks: tuple[int, int] | None = None,
+    reason: str = "",
 ) -> dict[str, Any]:
-    dense = outputs * inputs * taps
+    outputs, inputs, height, width = shape
+    dense = math.prod(shape)
     out, inner = ranks or (0, 0)
-    small = outputs * out + out * inner * taps + inputs * inner if ranks else dense
-    side = math.isqrt(taps)
+    core = out * inner * height * width
+    small = outputs * out + core + inputs * inner if ranks else dense
     return {
         "name": name,
-        "kind": kind,
+        "kind": "conv" if height > 1 else "linear",
         "method": "tucker2" if ranks else "dense",
         "ranks": list(ranks) if ranks else None,
-        "shape": [outputs, inputs, side, side],
+        "shape": list(shape),
         "energy_kept": 0.94 if ranks else 1.0,
         "parameters": small,
         "macs": small * area,
