@@ -159,7 +159,7 @@ def _consistency(assessment: Part) -> Outcome:
     pgd, suite = (assessment.number(key, "value") for key in ("pgd", "autoattack"))
     if pgd is None or suite is None:
         return Outcome(None, NOT_PART)
-    detail = f"{words.percent(suite)} stay correct under AutoAttack, {words.percent(pgd)} under PGD"
+    detail = f"AutoAttack {words.percent(suite)}, PGD {words.percent(pgd)}"
     return Outcome("autoattack_weaker_than_pgd" not in _flagged(assessment), detail)
 
 
