@@ -34,7 +34,7 @@ from cstar_core.evaluation.reliability import (
     square_flags,
 )
 from cstar_core.evaluation.robustness import pgd_correct, predict
-from cstar_core.evaluation.settings import BATCH, PGD, EvaluationSettings
+from cstar_core.evaluation.settings import BATCH, PGD, PGD_THROUGH_JPEG, EvaluationSettings
 from cstar_core.evaluation.statistics import Accuracy
 from cstar_core.evaluation.steps import steps_check
 from cstar_core.evaluation.watch import Meter, Watch
@@ -245,7 +245,6 @@ def _planted(subject: Subject, _: Found, ledger: dict[str, Record], meter: Meter
         subject.probe.images,
         subject.probe.labels,
         subject.settings.threat,
-        settings=PGD,
         seed=subject.settings.attack_seed,
         completed=ledger,
         on_batch=meter,
@@ -310,13 +309,13 @@ def _through_jpeg(
         subject.probe.images,
         subject.probe.labels,
         subject.settings.threat,
-        settings=PGD,
+        settings=PGD_THROUGH_JPEG,
         seed=subject.settings.attack_seed,
         batch_size=BATCH,
         completed=ledger,
         on_batch=meter,
     ).cpu()
-    settings = jpeg_settings(PGD)
+    settings = jpeg_settings(PGD_THROUGH_JPEG)
     described = figure(settings["name"], verdict) | {"quality": QUALITY, "settings": settings}
     return Measurement(described | {"skipped": None}, verdict)
 

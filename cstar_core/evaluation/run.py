@@ -13,6 +13,7 @@ from cstar_core.evaluation.comparison import drifted, paired, transferred
 from cstar_core.evaluation.examples import Examples
 from cstar_core.evaluation.fingerprint import examples_sha256
 from cstar_core.evaluation.settings import EvaluationSettings
+from cstar_core.evaluation.spectra import screen
 from cstar_core.evaluation.watch import Meter, Unwatched, Watch
 
 BEFORE, AFTER = "before", "after"
@@ -23,11 +24,13 @@ _TRANSFER_SHARE = 0.02  # of the time for two networks
 class Networks:
     """What is evaluated: `after`, and `before` it another network to compare it with, or None.
 
-    Both take images in [0, 1] on the device of the examples and are in eval mode.
+    Both take images in [0, 1] on the device of the examples and are in eval mode. `uploaded` is
+    the one whose weights are screened, by its name.
     """
 
     after: nn.Module
     before: nn.Module | None = None
+    uploaded: str = AFTER
 
     def named(self) -> dict[str, nn.Module]:
         """The networks there are, by their names in the report, in order of evaluation."""
@@ -67,6 +70,7 @@ def evaluate(
         findings[AFTER]["flags"] += [flag.to_json() for flag in moved.flags]
         findings["paired"] = paired(assessed[BEFORE], assessed[AFTER])
         findings["drift"] = drifted(after, assessed[BEFORE], assessed[AFTER])
+    findings["spectra"] = screen(networks.named()[networks.uploaded]).to_json()
     sha256 = examples_sha256(after.attacked.images, after.attacked.labels)
     findings["attacked"] = settings.replay_facts(len(test)) | {"sha256": sha256}
     return findings

@@ -85,7 +85,7 @@ def _reasons(flags: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _warnings(evaluation: Findings) -> list[str]:
-    gates = [evaluation[gate] for gate in ("drift", "spectra") if evaluation.get(gate) is not None]
+    gates = [evaluation[gate] for gate in ("drift", "spectra") if evaluation[gate] is not None]
     return [flag["detail"] for gate in gates for flag in gate["flags"]]
 
 

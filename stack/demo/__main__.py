@@ -35,7 +35,7 @@ REQUEST: dict[str, Any] = {
         "robustness": {"norm": "linf", "epsilon": EPSILON, "min_accuracy": 0.5},
         "min_clean_accuracy": 0.9,
     },
-    "evaluation": {"examples": 360, "autoattack_examples": 64},
+    "evaluation": {"examples": 360, "autoattack_examples": 64, "probe_examples": 128},
     "options": {"admm_epochs": 12, "finetune_epochs": 16},
     "labels": {"demo": "digits"},
 }

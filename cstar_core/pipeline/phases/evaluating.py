@@ -6,7 +6,7 @@ in memory (evaluation.md, rule 11).
 
 from __future__ import annotations
 
-from cstar_core.evaluation.run import Networks, evaluate
+from cstar_core.evaluation.run import BEFORE, Networks, evaluate
 from cstar_core.export import load
 from cstar_core.pipeline.artifact import write_artifact
 from cstar_core.pipeline.evaluation_watch import EvaluationWatch
@@ -22,6 +22,7 @@ def run(workbench: Workbench, state: State, observer: Observer) -> None:
     networks = Networks(
         before=workbench.dense_model(dict(workbench.uploaded)),
         after=load(write_artifact(workbench, state)).to(workbench.device),
+        uploaded=BEFORE,
     )
     state.findings[PHASE] = evaluate(
         networks,

@@ -105,5 +105,6 @@ def _task() -> Task:
         seed=0,
         examples=32,
         autoattack_examples=2,
+        probe_examples=8,
         min_robust_accuracy=0.9,
     )

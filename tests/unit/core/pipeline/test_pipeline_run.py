@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from cstar_core.pipeline import PHASES, Interrupted, State, Workbench, run
@@ -13,6 +14,7 @@ from cstar_core.pipeline.phases import exporting
 from cstar_core.pipeline.phases.exporting import VerificationFailed
 from cstar_core.pipeline.run import overall
 from cstar_core.pipeline.task import Limits
+from cstar_core.reporting import SCHEMA_PATH
 from tests.unit.core.pipeline.conftest import Memory
 
 MakeBench = Callable[..., Workbench]
@@ -40,6 +42,7 @@ def test_a_run_goes_through_all_phases_and_leaves_a_whole_artifact(
         "report.md",
     }
     report = json.loads((output / "report.json").read_text())
+    jsonschema.validate(report, json.loads(SCHEMA_PATH.read_text()))
     assert report["result"]["ratio"] >= 3.0
     assert any("quick" in note for note in report["notes"])
     done = [overall(phase, fraction) for phase, fraction in memory.progressed]
