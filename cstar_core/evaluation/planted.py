@@ -33,16 +33,20 @@ from cstar_core.evaluation.robustness import PgdSettings, pgd_correct
 from cstar_core.norms import GEOMETRIES
 from cstar_core.training.randomness import derive_seed, generator
 
-# The share of planted examples that the attack must find. Measured: see `planted_test`.
+# Five restarts, because the direction of a planted read-out is odder than that of any class: one
+# restart of 20 steps finds 24 to 28 of 32 in an honest ResNet-8 of digits, five find them all.
+SETTINGS = PgdSettings(steps=20, restarts=5)
+# The share that the attack must find: honest networks gave 1.0, rounded ones 0.0.
 REQUIRED = 0.9
-# Points of class 0, candidates for class 1, and fresh random points that look for class 1.
-INNER, CANDIDATES, BLIND = 192, 32, 192
+# Points of class 0 to fit on and to set the boundary by, candidates for class 1, and fresh random
+# points that look for class 1.
+INNER, APART, CANDIDATES, BLIND = 128, 128, 32, 64
 # Where the boundary lies between the outermost point of class 0 (0) and the planted one (1).
-CLOSENESS = 0.5
+CLOSENESS = 0.4
 # Above this share found by blind chance, finding them says nothing about the attack.
 MOST_BY_CHANCE = 0.25
 _BATCH = 128
-_RIDGE = 1e-3
+_RIDGE = 0.1
 NOT_PLANTED = "not_planted"
 BY_CHANCE = "by_chance"
 
@@ -101,15 +105,15 @@ def planted_test(
     `pgd_correct`, the evaluation's own attack; each is one piece of `completed`.
     """
     del labels
-    settings = settings or PgdSettings()
+    settings = settings or SETTINGS
     images = images[:examples]
-    features, why = features_of(model, images[:1])
-    if features is None or threat.epsilon == 0 or not len(images):
-        why = why or "there is no ball to plant an example in"
-        return PlantedResult(0, 0, 0, settings, skipped=why)
-    ledger = Ledger(len(images), completed=completed, on_batch=on_batch)
-    test = _Test(features, threat, settings, seed)
     with float32_exact(model), attack_mode(model):
+        features, why = features_of(model, images[:1])
+        if features is None or threat.epsilon == 0:
+            why = why or "there is no ball to plant an example in"
+            return PlantedResult(0, 0, 0, settings, skipped=why)
+        ledger = Ledger(len(images), completed=completed, on_batch=on_batch)
+        test = _Test(features, threat, settings, seed)
         records = [
             ledger.recall_or(str(index), lambda index=index: test.record(index, images[index]))
             for index in range(len(images))
@@ -215,9 +219,11 @@ class _Test:
     def plant(self, images: Tensor, source: Generator) -> Planted | None:
         """A read-out with one point of class 1, or None if the features tell no point apart."""
         inner = torch.cat([images, self._points(images, INNER, source)])
+        apart = self._points(images, APART, source)
         candidates = self._surface(images.expand(CANDIDATES, *images.shape[1:]), source)
-        inside, outside = (_in_batches(self.features, points) for points in (inner, candidates))
-        fit = separate(inside, outside)
+        fit = separate(
+            *(_in_batches(self.features, points) for points in (inner, apart, candidates))
+        )
         if fit is None:
             return None
         mean, weight, threshold = fit
@@ -238,14 +244,17 @@ class _Test:
         return (images + self.threat.epsilon * direction).clamp(0, 1)
 
 
-def separate(inside: Tensor, outside: Tensor) -> tuple[Tensor, Tensor, float] | None:
-    """The read-out that tells one row of `outside` (K, d) best from all of `inside` (M, d).
+def separate(
+    inside: Tensor, apart: Tensor, outside: Tensor
+) -> tuple[Tensor, Tensor, float] | None:
+    """The read-out that tells one row of `outside` (K, d) best from `inside` (M, d) and `apart`.
 
-    Fisher's linear discriminant (1936) with a ridge, one for each candidate, in float64; scores
-    have deviation 1 inside. Returns mean (d,), weight (d,) and threshold, or None if no candidate
-    lies beyond all of `inside`.
+    Fisher's linear discriminant (1936) with a ridge, fitted on `inside` for each candidate, in
+    float64; the boundary is set with a view to `apart` too, because points that a direction was
+    fitted on say too little of how far others reach. Scores have deviation 1 inside. Returns mean
+    (d,), weight (d,) and threshold, or None if no candidate lies beyond all other points.
     """
-    inside, outside = inside.double(), outside.double()
+    inside, apart, outside = inside.double(), apart.double(), outside.double()
     mean = inside.mean(0)
     centred, beyond = inside - mean, outside - mean
     covariance = centred.T @ centred / len(inside)
@@ -255,7 +264,7 @@ def separate(inside: Tensor, outside: Tensor) -> tuple[Tensor, Tensor, float] | 
     ridge = _RIDGE * scale * torch.eye(len(covariance), device=mean.device, dtype=mean.dtype)
     weights = torch.linalg.solve(covariance + ridge, beyond.T)  # (d, K)
     weights = weights / (centred @ weights).std(0).clamp_min(torch.finfo(mean.dtype).tiny)
-    outermost = (centred @ weights).amax(0)
+    outermost = (torch.cat([centred, apart - mean]) @ weights).amax(0)
     planted = (beyond * weights.T).sum(1)
     best = int((planted - outermost).argmax())
     if not planted[best] > outermost[best]:

@@ -107,7 +107,7 @@ class PgdSettings:
 
 def class_count(model: nn.Module, images: Tensor) -> int:
     """How many classes the model tells apart, from its answer to one image."""
-    with attack_mode(model), torch.no_grad():
+    with float32_exact(model), attack_mode(model), torch.no_grad():
         return int(model(unit_interval(images[:1])).shape[1])
 
 

@@ -132,6 +132,31 @@ def test_a_curve_falls_from_the_clean_accuracy_to_nothing() -> None:
     assert curve[-1].to_json()["epsilon"] == pytest.approx(0.24)
 
 
+def test_a_curve_goes_on_until_accuracy_is_chance() -> None:
+    model = convolutional()
+    images, labels = predicted(model)
+    curve = epsilon_curve(model, images, labels, ThreatModel("linf", 0.001), seed=0)
+    assert [point.epsilon for point in curve[-3:]] == pytest.approx([0.008, 0.016, 0.032])
+    assert curve[-2].accuracy.interval[0] > 0.35 > curve[-1].accuracy.interval[0]
+
+
+@pytest.mark.parametrize(("norm", "grey"), [("linf", 0.5), ("l2", 4.0)])
+def test_a_curve_that_never_falls_ends_where_every_image_may_be_grey(
+    norm: Norm, grey: float
+) -> None:
+    class Stubborn(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return nn.functional.one_hot((images.flatten(1)[:, 0] >= 0).long(), 4).float() + (
+                0 * images.flatten(1)[:, :4]
+            )
+
+    images = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.ones(40, dtype=torch.int64)
+    curve = epsilon_curve(Stubborn(), images, labels, ThreatModel(norm, 0.02), seed=0)
+    assert curve[-1].accuracy.value == 1
+    assert curve[-1].epsilon == grey
+
+
 def test_a_curve_goes_no_further_than_black_and_white() -> None:
     assert max(curve_epsilons(ThreatModel("linf", 0.5))) == 1.0
     assert max(curve_epsilons(ThreatModel("l2", 0.5))) == 4.0

@@ -9,7 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cstar_core.evaluation.statistics import Accuracy, PairedComparison
+from cstar_core.evaluation.statistics import (
+    Accuracy,
+    PairedComparison,
+    examples_to_decide,
+    judge,
+    wilson_interval,
+)
 
 counts = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -67,6 +73,101 @@ def test_a_target_is_met_only_by_the_lower_end_of_the_interval() -> None:
 def test_fewer_than_a_thousand_examples_are_a_screening() -> None:
     assert Accuracy(500, 999).screening
     assert not Accuracy(500, 1000).screening
+
+
+targets = st.floats(0, 1)
+
+
+def leaves_out(value: float, n: int, target: float) -> bool:
+    low, high = wilson_interval(value, n)
+    return not low <= target <= high
+
+
+@given(count=counts, target=targets)
+def test_the_examples_to_decide_are_the_fewest_that_do(
+    count: tuple[int, int], target: float
+) -> None:
+    value = count[0] / count[1]
+    needed = examples_to_decide(*count, target)
+    if needed is None:
+        assert not leaves_out(value, 10_000_000 - 1, target)
+    else:
+        assert leaves_out(value, needed, target)
+        assert needed == 1 or not leaves_out(value, needed - 1, target)
+
+
+@given(count=counts, target=targets, more=st.integers(1, 50))
+def test_once_enough_examples_decide_a_target_more_do_too(
+    count: tuple[int, int], target: float, more: int
+) -> None:
+    needed = examples_to_decide(*count, target)
+    if needed is not None:
+        assert leaves_out(count[0] / count[1], needed + more, target)
+
+
+@given(count=counts, target=targets)
+def test_as_many_examples_of_the_same_accuracy_meet_the_target_or_miss_it(
+    count: tuple[int, int], target: float
+) -> None:
+    correct, n = count
+    needed = examples_to_decide(correct, n, target)
+    if needed is not None:
+        times = -(-needed // n)
+        enough = Accuracy(times * correct, times * n)
+        assert enough.meets(target) == (correct / n > target)
+        assert not judge(enough, target).undecided
+
+
+@given(count=counts, further=st.tuples(targets, targets))
+def test_a_target_further_away_needs_no_more_examples(
+    count: tuple[int, int], further: tuple[float, float]
+) -> None:
+    value = count[0] / count[1]
+    near, far = sorted(further, key=lambda target: abs(target - value))
+    if (near > value) != (far > value) or near == value:
+        return
+    most = 10**9
+    for_near, for_far = (examples_to_decide(*count, target) or most for target in (near, far))
+    assert for_far <= for_near
+
+
+@pytest.mark.parametrize(
+    ("correct", "n", "target", "needed"),
+    [(55, 100, 0.5, 385), (51, 100, 0.5, 9604), (50, 100, 0.5, None), (0, 10, 0.2775, 11)],
+)
+def test_the_examples_to_decide_have_their_known_values(
+    correct: int, n: int, target: float, needed: int | None
+) -> None:
+    assert examples_to_decide(correct, n, target) == needed
+
+
+def test_more_than_ten_million_examples_are_no_answer() -> None:
+    assert examples_to_decide(50_001, 100_000, 0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("correct", "target", "said"),
+    [
+        (55, 0.5, {"outcome": "missed", "undecided": True, "examples_needed": 385}),
+        (45, 0.5, {"outcome": "missed", "undecided": True, "examples_needed": 385}),
+        (50, 0.5, {"outcome": "missed", "undecided": True, "examples_needed": None}),
+        (70, 0.5, {"outcome": "met", "undecided": False, "examples_needed": None}),
+        (30, 0.5, {"outcome": "missed", "undecided": False, "examples_needed": None}),
+    ],
+)
+def test_a_target_is_met_missed_or_undecided(
+    correct: int, target: float, said: dict[str, object]
+) -> None:
+    assert judge(Accuracy(correct, 100), target).to_json() == said
+
+
+@given(count=counts, target=targets)
+def test_a_judgement_agrees_with_the_interval(count: tuple[int, int], target: float) -> None:
+    accuracy = Accuracy(*count)
+    judged = judge(accuracy, target)
+    assert (judged.outcome == "met") == accuracy.meets(target)
+    assert not (judged.outcome == "met" and judged.undecided)
+    assert judged.undecided or judged.examples_needed is None
 
 
 @pytest.mark.parametrize(("correct", "n"), [(0, 0), (-1, 5), (6, 5)])
