@@ -78,16 +78,14 @@ def _size_tile(report: Part) -> Tile | None:
 
 def _speed_tile(report: Part) -> Tile | None:
     said = report.text("latency", "words")
-    before, after = (
-        report.number("result", when, "latency_ms", "batch 1", "median_ms")
-        for when in names(report)
-    )
+    old, new = (report.part("result", when, "latency_ms", "batch 1") for when in names(report))
+    before, after = old.number("median_ms"), new.number("median_ms")
     if after is None:
         return Tile("speed", said, "") if said else None
     label = "speed, one image in PyTorch"
     if before is None:
         return Tile(label, words.milliseconds(after), said)
-    figure = words.change(before, after, less="faster", more="slower")
+    figure = _speed_change(old, new)
     detail = f"{words.milliseconds(before)} to {words.milliseconds(after)}"
     return Tile(label, figure, f"{detail}\n{said}" if said else detail)
 
@@ -220,8 +218,8 @@ def _size_rows(report: Part) -> Iterable[tuple[Cell | str, ...]]:
         if new is not None:
             yield label, write(old), write(new), words.change(old, new), "exact"
     for batch, timing in after.members("latency_ms"):
-        old, new = (part.number("latency_ms", batch, "median_ms") for part in (before, after))
-        change = words.change(old, new, less="faster", more="slower")
+        old, new = before.number("latency_ms", batch, "median_ms"), timing.number("median_ms")
+        change = _speed_change(before.part("latency_ms", batch), timing)
         repeats = words.count(timing.number("repeats"))
         label = f"latency, {batch}"
         yield label, words.milliseconds(old), words.milliseconds(new), change, f"{repeats} runs"
@@ -328,15 +326,27 @@ def _latency(report: Part) -> Iterable[Block]:
 def _runtime_rows(runtime: str, timings: Part) -> Iterable[tuple[Cell | str, ...]]:
     for batch, after in timings.members("after"):
         before = timings.part("before", batch)
-        change = words.change(
-            before.number("median_ms"), after.number("median_ms"), less="faster", more="slower"
-        )
+        change = _speed_change(before, after)
         yield f"{runtime}, {batch}", _timing(before), _timing(after), change
 
 
-def _timing(timing: Part) -> str:
-    median = timing.number("median_ms")
+def _speed_change(before: Part, after: Part) -> str:
+    """How much faster, where the middle halves of the timings do not overlap."""
+    old, new = _quartiles(before), _quartiles(after)
+    if old and new and max(old[0], new[0]) <= min(old[1], new[1]):
+        return "no clear change"
+    return words.change(
+        before.number("median_ms"), after.number("median_ms"), less="faster", more="slower"
+    )
+
+
+def _quartiles(timing: Part) -> tuple[float, float] | None:
     low, high = timing.number("lower_quartile_ms"), timing.number("upper_quartile_ms")
-    if median is None or low is None or high is None:
-        return words.milliseconds(median)
-    return f"{words.milliseconds(median)} [{low:.2f},{words.TIED}{high:.2f}]"
+    return None if low is None or high is None else (low, high)
+
+
+def _timing(timing: Part) -> str:
+    median, quartiles = words.milliseconds(timing.number("median_ms")), _quartiles(timing)
+    if quartiles is None:
+        return median
+    return f"{median} [{quartiles[0]:.2f},{words.TIED}{quartiles[1]:.2f}]"

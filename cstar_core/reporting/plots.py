@@ -112,13 +112,16 @@ def _curve_rules(report: Part, x: Axis) -> Iterable[Rule]:
 
 
 def class_count(report: Part) -> int:
-    """How many classes there are, 0 where the report does not tell."""
+    """How many classes the network tells apart, 0 where the report does not say.
+
+    Of classes without test images `per_class` knows nothing, so the attack's word goes first.
+    """
     for when in ("after", "before"):
-        for path in (("per_class",), ("autoattack", "settings", "classes")):
-            found = report.part("evaluation", when, *path)
-            count = len(found.parts()) or int(found.number() or 0)
-            if count > 0:
-                return count
+        assessment = report.part("evaluation", when)
+        named = [one.whole("class") or 0 for one in assessment.parts("per_class")]
+        said = assessment.whole("autoattack", "settings", "classes") or 0
+        if (classes := max([said, *(number + 1 for number in named)])) > 0:
+            return classes
     return 0
 
 
@@ -247,7 +250,7 @@ def _thousands(value: float) -> str:
 
 def _percent_exactly(values: Sequence[float]) -> Callable[[float], str]:
     """Percent with a decimal where the values lie close together."""
-    close = max(values) - min(values) < 0.05
+    close = 0 < max(values) - min(values) < 0.05
     return lambda value: f"{100 * value:.{1 if close else 0}f} %"
 
 

@@ -133,6 +133,21 @@ def test_every_digest_is_written_in_full() -> None:
         assert digest in text
 
 
+def test_chance_counts_classes_without_test_images_too() -> None:
+    report = sample_report()
+    del report["evaluation"]["after"]["per_class"][8]
+    assert "chance, 10 %" in read(report).text
+
+
+def test_timings_that_overlap_are_no_change() -> None:
+    report = sample_report()
+    timing = report["result"]["after"]["latency_ms"]["batch 1"]
+    timing |= {"median_ms": 9.0, "lower_quartile_ms": 2.0, "upper_quartile_ms": 20.0}
+    text = read(report).text
+    assert text.count("no clear change") == 2  # at a glance, and in the table
+    assert "2.90× slower" not in text  # noqa: RUF001
+
+
 def test_a_plan_of_channels_shows_channels_instead_of_ranks() -> None:
     text = read(sample_report(plan="channels")).text
     assert "11 of 16" in text
