@@ -33,10 +33,10 @@ _SMALLEST_SPREAD = 0.01
 _DEAD = 1e-4
 LIMITS = (
     "The screen sees weights alone, and misses most backdoors: of those planted for its "
-    "calibration it flagged one in three when a tenth of the training data was poisoned, and none "
+    "calibration it flagged one in four when a tenth of the training data was poisoned, and none "
     "when 2 % were, though these worked as well. No flag is no evidence.",
     "A flag is a reason to ask where the weights come from, not proof: a class with twice as many "
-    "training images as the others left the same mark in half of the honest networks.",
+    "training images as the others left the same mark in more than half of the honest networks.",
 )
 
 
