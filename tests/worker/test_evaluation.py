@@ -10,17 +10,18 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import numpy as np
 import pytest
 import torch
 
-from cstar_core.architectures import recognise
-from cstar_core.architectures.matching import shapes_of
-from cstar_core.files.checkpoints import read_checkpoint, write_weights
+from cstar_core.architectures import Architecture, build
+from cstar_core.evaluate.networks import file_sha256
+from cstar_core.files.checkpoints import write_weights
 from cstar_core.files.datasets import DatasetArrays, write_dataset
-from stack.demo.digits import CLASSES, MEAN, SHAPE, STD, load_digits
+from cstar_core.reporting import SCHEMA_PATH
 from store.contracts import JobRequest, document
 from store.results import EvaluationResult
-from tests.e2e.requests import CHECKPOINT
 from tests.worker.shop import PATIENCE_S
 from tests.worker.test_voice import Heard
 from worker import executors
@@ -37,8 +38,10 @@ from worker.protocol import (
     decode,
     encode,
 )
-from worker.runner.evaluation import evaluate
+from worker.runner.evaluation import evaluate, make_case
 
+SIZES = {"width": 4, "in_channels": 1, "num_classes": 3, "hidden": 8}
+ARCHITECTURE = Architecture("small_cnn_mnist", SIZES)
 REQUEST: dict[str, Any] = {
     "kind": "evaluate",
     "model_id": "mdl_1",
@@ -51,32 +54,26 @@ REQUEST: dict[str, Any] = {
 
 
 def lay_out(folder: Path, *, baseline: bool = False) -> Path:
-    """Make the folder of an evaluation of the demo's network."""
+    """Make the folder of an evaluation of a small network with random weights."""
     (folder / "output").mkdir(parents=True)
-    digits = load_digits()
+    source = np.random.default_rng(0)
+    images = source.integers(0, 256, (220, 28, 28, 1), np.uint8)
+    labels = source.integers(0, 3, 220)
     arrays = DatasetArrays(
-        train_images=digits.train_images[:20],
-        train_labels=digits.train_labels[:20],
-        test_images=digits.test_images,
-        test_labels=digits.test_labels,
-        num_classes=CLASSES,
+        train_images=images[:20],
+        train_labels=labels[:20],
+        test_images=images[20:],
+        test_labels=labels[20:],
+        num_classes=3,
         class_names=None,
     )
     write_dataset(arrays, folder / "dataset.npz")
-    weights = read_checkpoint(CHECKPOINT)
-    write_weights(weights, folder / "weights.safetensors")
-    network = {
-        "model": {"id": "mdl_1", "name": "digits", "weights_sha256": "ab" * 32},
-        "architecture": recognise(shapes_of(weights)).to_json(),
-        "input": {"shape": SHAPE, "mean": MEAN, "std": STD},
-        "num_classes": CLASSES,
-    }
-    subject = {"job_id": "job_1", "dataset": {"id": "dts_1"}, **network}
+    dataset = {"id": "dts_1", "name": "noise", "content_sha256": arrays.sha256}
+    subject = {"job_id": "job_1", "dataset": dataset, **network(folder, "weights", 1)}
     request = dict(REQUEST)
     if baseline:
-        write_weights(weights, folder / "baseline.safetensors")
-        subject["baseline"] = network
-        request["baseline_model_id"] = "mdl_1"
+        subject["baseline"] = network(folder, "baseline", 2)
+        request["baseline_model_id"] = "mdl_2"
     spec = Spec(
         kind="evaluate",
         request=document(JobRequest.model_validate(request)),
@@ -87,6 +84,18 @@ def lay_out(folder: Path, *, baseline: bool = False) -> Path:
     )
     (folder / SPEC_FILE).write_text(spec.model_dump_json())
     return folder
+
+
+def network(folder: Path, name: str, number: int) -> dict[str, Any]:
+    """Write the weights of a model and return what is known of it."""
+    write_weights(build(ARCHITECTURE, seed=number).state_dict(), folder / f"{name}.safetensors")
+    digest = file_sha256(folder / f"{name}.safetensors")
+    return {
+        "model": {"id": f"mdl_{number}", "name": name, "weights_sha256": digest},
+        "architecture": ARCHITECTURE.to_json(),
+        "input": {"shape": [1, 28, 28], "mean": [0.5], "std": [0.25]},
+        "num_classes": 3,
+    }
 
 
 def spec_of(folder: Path) -> Spec:
@@ -156,6 +165,7 @@ def _complete(folder: Path, said: list[Any]) -> None:
     assert kinds == ["report", "report_html", "report_markdown", "manifest"]
     assert all((folder / "output" / file.filename).stat().st_size for file in result.files)
     report = json.loads((folder / "output" / "report.json").read_text())
+    jsonschema.validate(report, json.loads(SCHEMA_PATH.read_text()))
     assert report["job"]["id"] == "job_1"
     assert report["targets"]["robustness"] == REQUEST["targets"]["robustness"]
     metrics = {m.name: m.value for m in said if isinstance(m, Metric)}
@@ -163,20 +173,16 @@ def _complete(folder: Path, said: list[Any]) -> None:
     assert "pgd-20" in metrics
 
 
-@pytest.mark.usefixtures("as_runner")
-def test_a_baseline_is_evaluated_first_and_compared_with(tmp_path: Path) -> None:
+def test_a_baseline_is_what_the_model_is_compared_with(tmp_path: Path) -> None:
     folder = lay_out(tmp_path, baseline=True)
-    spec = spec_of(folder)
-    spec.request["evaluation"] = dict.fromkeys(spec.request["evaluation"], 2)
-    (folder / SPEC_FILE).write_text(spec.model_dump_json())
-    said = here(folder)
-    result = EvaluationResult.model_validate(said[-1].result)
-    report = json.loads((folder / "output" / "report.json").read_text())
+    case = make_case(spec_of(folder), folder)
+    images = case.data.examples(torch.device("cpu")).images[:4] / 255
+    found = {name: each.model(images) for name, each in case.named().items()}
 
-    assert result.before is not None
-    assert result.before.clean_accuracy == result.after.clean_accuracy
-    assert report["evaluation"]["paired"]["pgd"]["n"] == 2
-    assert report["baseline"]["id"] == "mdl_1"
-    models = [m.data["model"] for m in said if isinstance(m, Event) and "value" in m.data]
-    assert models[0] == "before"
-    assert models[-1] == "after"
+    assert [each.name for each in case.named().values()] == ["baseline", "weights"]
+    for name, seed in (("before", 2), ("after", 1)):
+        expected = build(ARCHITECTURE, seed=seed).eval()((images - 0.5) / 0.25)
+        torch.testing.assert_close(found[name], expected)
+    assert (case.facts["model"]["id"], case.facts["baseline"]["id"]) == ("mdl_1", "mdl_2")
+    assert case.after.weights_sha256 == file_sha256(folder / "weights.safetensors")
+    assert case.settings.probe_examples == REQUEST["evaluation"]["probe_examples"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -19,7 +20,8 @@ import torch
 from cstar_core.evaluate import command
 from cstar_core.evaluate.command import MET, MISSED, STOPPED, UNRELIABLE, UNUSABLE, main
 from cstar_core.evaluate.kept import FILE
-from tests.unit.core.evaluate.conftest import CHECKPOINT, FEW, NORMALISED
+from cstar_core.reporting import SCHEMA_PATH
+from tests.unit.core.evaluate.conftest import CHECKPOINT, FEW, NORMALISED, Pair
 
 Capture = pytest.CaptureFixture[str]
 
@@ -40,54 +42,68 @@ class Ended:
 
     @property
     def report(self) -> Any:
-        return json.loads((self.folder / CHECKPOINT.stem / "report.json").read_text())
+        return json.loads((self.folder / "after" / "report.json").read_text())
+
+
+def comparing(pair: Pair, folder: Path, *arguments: str) -> list[str]:
+    """The arguments that compare two small networks."""
+    subjects = [str(pair.after), "--baseline", str(pair.before), "--data", str(pair.data)]
+    return [*subjects, *pair.normalised, *FEW, "--output", str(folder), *arguments]
 
 
 @pytest.fixture(scope="module")
-def compared(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
-    """A network that was compared with itself."""
+def compared(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """A network that was compared with another one."""
     folder = tmp_path_factory.mktemp("output")
-    arguments = ["--output", str(folder), "--baseline", str(CHECKPOINT), "--min-clean", "0.5"]
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-        status = main(few(few_digits, *arguments))
+        status = main(comparing(pair, folder, "--min-clean", "0.5"))
     return Ended(status, out.getvalue(), err.getvalue(), folder)
 
 
 def test_a_network_is_evaluated_with_a_table_and_progress(compared: Ended) -> None:
-    assert compared.status == MET
     header, row, *_ = compared.out.splitlines()
     assert header.split()[:2] == ["network", "parameters"]
-    assert row.split()[:2] == ["digits_resnet8", "75,002"]
+    assert row.split()[0] == "after"
     assert "clean_accuracy asked 0.5, got 1: met" in compared.out
-    assert "all 20 images are used" in compared.err
+    assert "all 300 images are used" in compared.err
     assert "autoattack on 2 images: about" in compared.err
 
 
+def test_the_exit_status_is_that_of_the_report(compared: Ended) -> None:
+    verdict = compared.report["verdict"]
+    assert verdict["targets"] == "met"
+    assert compared.status == (UNRELIABLE if verdict["flags"] else MET)
+
+
 def test_every_network_gets_a_report_with_its_manifest(compared: Ended) -> None:
-    report, folder = compared.report, compared.folder / CHECKPOINT.stem
+    report, folder = compared.report, compared.folder / "after"
     names = {path.name for path in folder.iterdir()}
     assert names == {"report.json", "report.html", "report.md", "manifest.json"}
     manifest = json.loads((folder / "manifest.json").read_text())
     assert set(manifest["files"]) == names - {"manifest.json"}
-    assert (report["kind"], report["verdict"]["targets"]) == ("evaluation", "met")
-    assert report["evaluation"]["after"]["clean"]["n"] == 20
+    jsonschema.validate(report, json.loads(SCHEMA_PATH.read_text()))
+    assert report["kind"] == "evaluation"
+    assert report["evaluation"]["after"]["clean"]["n"] == 300
     assert report["evaluation"]["attacked"]["n"] == 8
-    assert report["model"]["name"] == "digits_resnet8"
+    assert report["model"]["name"] == "after"
 
 
 def test_a_baseline_is_before_and_both_are_compared_in_pairs(compared: Ended) -> None:
     report = compared.report
     before, after = report["result"]["before"], report["result"]["after"]
-    assert before["clean_accuracy"] == after["clean_accuracy"]
-    assert report["evaluation"]["paired"]["clean"]["only_after"] == 0
-    assert report["baseline"]["weights_sha256"] == report["model"]["weights_sha256"]
+    gained = after["clean_accuracy"]["value"] - before["clean_accuracy"]["value"]
+    assert gained > 0
+    assert report["evaluation"]["paired"]["clean"]["difference"] == pytest.approx(gained)
+    assert report["evaluation"]["transfer"]["n"] == 8
+    assert report["baseline"]["weights_sha256"] != report["model"]["weights_sha256"]
+    assert {"before", "after"} == set(report["latency"]["runtimes"]["onnxruntime"])
 
 
 def test_a_target_may_change_without_measuring_again_and_json_says_all(
-    few_digits: Path, compared: Ended, capsys: Capture
+    pair: Pair, compared: Ended, capsys: Capture
 ) -> None:
-    again = ["--output", str(compared.folder), "--baseline", str(CHECKPOINT)]
-    assert main(few(few_digits, *again, "--min-robust", "0.9", "--json")) == MISSED
+    asked = comparing(pair, compared.folder, "--min-robust", "0.9", "--json")
+    assert main(asked) in (MISSED, UNRELIABLE)
     said = capsys.readouterr()
     (network,) = json.loads(said.out)["networks"]
 
@@ -97,10 +113,18 @@ def test_a_target_may_change_without_measuring_again_and_json_says_all(
 
 
 def test_a_folder_of_another_evaluation_is_not_mixed_with(
-    few_digits: Path, compared: Ended, capsys: Capture
+    pair: Pair, compared: Ended, capsys: Capture
 ) -> None:
-    assert main(few(few_digits, "--output", str(compared.folder), "--seed", "1")) == UNUSABLE
+    assert main(comparing(pair, compared.folder, "--seed", "1")) == UNUSABLE
     assert "seed 0, now 1" in capsys.readouterr().err
+
+
+def test_a_network_alone_is_timed_alone(pair: Pair, capsys: Capture) -> None:
+    subject = [str(pair.after), "--data", str(pair.data), *pair.normalised, *FEW]
+    main([*subject, "--json"])
+    (network,) = json.loads(capsys.readouterr().out)["networks"]
+    assert network["result"]["before"] is None
+    assert network["result"]["after"]["latency_ms"]["batch 1"]["median_ms"] > 0
 
 
 @pytest.mark.parametrize(
@@ -185,11 +209,11 @@ def test_an_error_of_ours_is_no_verdict(
     assert "Traceback" in capsys.readouterr().err
 
 
-def longer(data: Path, output: Path) -> list[str]:
+def longer(pair: Pair, folder: Path) -> list[str]:
     """The arguments of an evaluation that goes on for a while after PGD."""
-    arguments = [str(CHECKPOINT), "--data", str(data), *NORMALISED, "--output", str(output)]
-    arguments += ["--epsilon", "0.4", "--examples", "300", "--autoattack-examples", "8"]
-    return [*arguments, "--probe-examples", "64", "--threads", "1"]
+    subject = [str(pair.after), "--data", str(pair.data), *pair.normalised, "--output", str(folder)]
+    counts = ["--examples", "300", "--autoattack-examples", "8", "--probe-examples", "16"]
+    return [*subject, *counts, "--epsilon", "0.4", "--threads", "1"]
 
 
 @pytest.fixture
@@ -210,22 +234,22 @@ def without_times(value: Any) -> Any:
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_killed_command_goes_on_and_ends_as_an_undisturbed_one(
-    digits_file: Path, tmp_path: Path, capsys: Capture
+    pair: Pair, tmp_path: Path, capsys: Capture
 ) -> None:
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
-    call = [sys.executable, "-m", "cstar_core.evaluate", *longer(digits_file, killed)]
+    call = [sys.executable, "-m", "cstar_core.evaluate", *longer(pair, killed)]
     with subprocess.Popen(call, stderr=subprocess.PIPE, text=True) as first:
         assert first.stderr is not None
         next(line for line in first.stderr if "pgd-20 0" in line)  # PGD is over, and kept
         first.kill()
     (ledgers,) = json.loads((killed / FILE).read_text())["ledgers"].values()
     assert len(ledgers["after"]["pgd"]) == 3  # batches of 128
-    assert not (killed / CHECKPOINT.stem).exists()
+    assert not (killed / "after").exists()
 
     reports = []
     for folder, told in ((killed, 0), (undisturbed, 1)):
-        assert main(longer(digits_file, folder)) == MET
+        assert main(longer(pair, folder)) in (MET, UNRELIABLE)
         assert capsys.readouterr().err.count("pgd-20 0") == told  # what is kept is not repeated
-        report = json.loads((folder / CHECKPOINT.stem / "report.json").read_text())
+        report = json.loads((folder / "after" / "report.json").read_text())
         reports.append(json.dumps(without_times(report)))
     assert reports[0] == reports[1]
