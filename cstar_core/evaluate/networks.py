@@ -76,6 +76,11 @@ def open_network(path: Path, *, name: str, shape: Shape, reading: Reading) -> Ca
             + NORMALISATION_HELP,
             code="invalid_normalization",
         )
+    if not len(reading.mean) == len(reading.std) == shape[0]:  # one value would fit any number
+        raise InvalidModel(
+            f"--mean and --std need one number for each of the {shape[0]} channels",
+            code="invalid_normalization",
+        )
     model = of_weights(architecture, weights, mean=reading.mean, std=reading.std)
     digest = file_sha256(path)
     read_as = json.dumps([architecture.to_json(), list(reading.mean), list(reading.std)])

@@ -87,6 +87,14 @@ def test_weights_without_normalisation_are_refused_with_what_to_pass() -> None:
         assert words in str(error)
 
 
+@pytest.mark.parametrize(("mean", "std"), [((0.5,) * 3, (1.0,) * 3), ((0.5,), (1.0,) * 2)])
+def test_normalisation_has_one_value_for_each_channel(
+    mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    error = refusal(CHECKPOINT, reading=Reading(mean=mean, std=std))
+    assert (error.code, "each of the 1 channels" in str(error)) == ("invalid_normalization", True)
+
+
 def test_another_architecture_than_the_weights_have_is_refused() -> None:
     reading = Reading("resnet20_cifar", MEAN, STD)
     assert refusal(CHECKPOINT, reading=reading).code == "weights_do_not_fit"
@@ -94,7 +102,8 @@ def test_another_architecture_than_the_weights_have_is_refused() -> None:
 
 def test_images_of_another_shape_are_refused(exported: Path) -> None:
     for path in (CHECKPOINT, exported):
-        assert refusal(path, shape=(3, 8, 8)).code == "shape_mismatch"
+        three = Reading(mean=(0.5,) * 3, std=(1.0,) * 3)
+        assert refusal(path, shape=(3, 8, 8), reading=three).code == "shape_mismatch"
 
 
 def test_weights_that_are_not_finite_are_refused_in_a_folder_too(exported: Path) -> None:
