@@ -13,7 +13,7 @@ class PlannedLayer(BaseModel):
     """One layer of a plan; `reason` says why it stays dense, where it does.
 
     `ranks` is [r_out, r_in], `energy_kept` the share of |W|^2 in [0, 1]; the costs are those of
-    its weight for one image, latencies in nanoseconds.
+    its weight for one image, latencies in nanoseconds. `shape` is that of the dense weight.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -32,6 +32,7 @@ class PlannedLayer(BaseModel):
     dense_bytes: int
     dense_latency_ns: int | None
     reason: str
+    shape: list[int] = []
 
 
 class PlannedNetwork(BaseModel):

@@ -119,7 +119,7 @@ class Assessment:
         """The assessment as a report has it."""
         described = {name: found.described for name, found in self.found.items()}
         flags = [flag.to_json() for found in self.found.values() for flag in found.flags]
-        return described | {"flags": flags}
+        return described | {"curve_settings": PGD.to_json(), "flags": flags}
 
 
 def assess(

@@ -15,6 +15,7 @@ Findings = Mapping[str, Any]
 
 NAMED = {"before": "The network before", "after": "The network after"}
 Outcome = Literal["met", "missed", "undecided", "none"]
+_ATTACKS = {"autoattack-standard": "AutoAttack"}
 _OUTCOMES: dict[Outcome, str] = {
     "met": "Every target is met.",
     "undecided": "Too few examples decide whether every target is met.",
@@ -109,9 +110,10 @@ def _headline(
     after = evaluation["after"]
     clean, attacked = after["clean"], after["autoattack"]
     norm = {"linf": "L-inf", "l2": "L2"}[threat.norm]
+    attack = _ATTACKS.get(attacked["name"], attacked["name"])
     robust = (
         f"{100 * clean['value']:.1f} % right on clean images, {100 * attacked['value']:.1f} % "
-        f"under {attacked['name']} ({norm}, epsilon {threat.epsilon:.4g}, n = {attacked['n']})."
+        f"under {attack} ({norm}, epsilon {threat.epsilon:.4g}, n = {attacked['n']})."
     )
     screening = (
         "So few examples make this a screening." if _label(evaluation) == "screening" else ""

@@ -9,14 +9,14 @@ from cstar_core.evaluation.batches import BatchDone
 
 
 class Watch(Protocol):
-    """Hears of progress and figures; may raise to stop once something has been kept."""
+    """Hears of progress and figures; what it raises stops the evaluation, kept parts stay kept."""
 
     def progress(self, fraction: float) -> None:
-        """Tell how much of the whole evaluation is done (0..1); called often, a sign of life."""
+        """Tell how much of the whole evaluation is done (0..1): often, also within a batch."""
         ...
 
     def kept(self) -> None:
-        """Tell that a batch is finished and kept: a good moment to save, or to raise."""
+        """Tell that a batch is finished and kept: a good moment to save."""
         ...
 
     def event(self, name: str, data: Mapping[str, Any]) -> None:

@@ -10,21 +10,26 @@ from cstar_core.pipeline.state import State
 
 
 class EvaluationWatch:
-    """Passes on what an evaluation says; saves and stops after a finished batch."""
+    """Passes on what an evaluation says; saves and stops it."""
 
     def __init__(self, phase: str, state: State, observer: Observer) -> None:
         self._phase, self._state, self._observer = phase, state, observer
 
     def progress(self, fraction: float) -> None:
-        """Show how much is done."""
+        """Show how much is done; in the middle of a long attack too, which then starts again."""
         self._observer.progress(self._phase, fraction)
+        self._stop_if_asked()
 
     def kept(self) -> None:
-        """Save when that is due or a stop is requested; raises Interrupted for the latter."""
-        stop = self._observer.stop_requested()
-        if stop or self._observer.save_due():
+        """Save when that is due."""
+        if self._observer.save_due():
             self._observer.save(self._phase, self._state)
-        if stop:
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        """Save and raise Interrupted when the observer asks for a stop."""
+        if self._observer.stop_requested():
+            self._observer.save(self._phase, self._state)
             raise Interrupted(self._phase)
 
     def event(self, name: str, data: Mapping[str, Any]) -> None:

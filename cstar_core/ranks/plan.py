@@ -21,7 +21,8 @@ class LayerPlan:
     """One layer: how it is factorised, what its weight costs then, the share of |W|^2 kept.
 
     `ranks` is None and `reason` says why where `method` is "dense". Biases are not counted here.
-    Latencies are nanoseconds for one image, None where no table was at hand.
+    Latencies are nanoseconds for one image, None where no table was at hand. `shape` is that of
+    the dense weight, (O, I / groups, kh, kw).
     """
 
     name: str
@@ -38,6 +39,18 @@ class LayerPlan:
     latency_ns: int | None = None
     dense_latency_ns: int | None = None
     reason: str = ""
+    shape: tuple[int, ...] = ()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LayerPlan:
+        """The plan of a layer that `to_dict` described."""
+        ranks = values["ranks"] and Ranks(*values["ranks"])
+        return cls(**{**values, "ranks": ranks, "shape": tuple(values.get("shape", ()))})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan of a layer as values that JSON knows."""
+        ranks = self.ranks and list(self.ranks)
+        return asdict(self) | {"ranks": ranks, "shape": list(self.shape)}
 
 
 @dataclass(frozen=True)
@@ -106,9 +119,7 @@ class RankPlan:
             "convolution_ratio": self.convolution_ratio,
             "latency_ms": self.latency_ms,
         }
-        layers = [
-            asdict(layer) | {"ranks": layer.ranks and list(layer.ranks)} for layer in self.layers
-        ]
+        layers = [layer.to_dict() for layer in self.layers]
         return asdict(self) | {"layers": layers} | derived
 
     def to_json(self) -> str:
@@ -118,10 +129,7 @@ class RankPlan:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RankPlan:
         """The plan that `to_dict` described; raises KeyError or TypeError for anything else."""
-        layers = tuple(
-            LayerPlan(**layer | {"ranks": layer["ranks"] and Ranks(*layer["ranks"])})
-            for layer in values["layers"]
-        )
+        layers = tuple(LayerPlan.from_dict(layer) for layer in values["layers"])
         budgets = tuple(Budget(**budget) for budget in values["budgets"])
         own = {field.name: values[field.name] for field in fields(cls)}
         return cls(**own | {"layers": layers, "budgets": budgets})
@@ -199,6 +207,7 @@ def _layer_plan(
         latency_ns=inventory.cost(layer, ranks, "latency") if timed else None,
         dense_latency_ns=inventory.cost(layer, None, "latency") if timed else None,
         reason=reason if ranks is None else "",
+        shape=(layer.O, layer.I // layer.groups, *layer.kernel),
     )
 
 
