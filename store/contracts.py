@@ -11,6 +11,7 @@ Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # PostgreSQL's text holds n
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 RankMultiple = Annotated[int, Field(ge=1, le=64)]
 ProfileName = Literal["quick", "paper", "best"]
+Device = Literal["any", "cpu", "gpu"]
 # CSTAR and what it is compared with, as in cstar_core.pipeline.methods.
 Method = Literal[
     "cstar",
@@ -154,7 +155,10 @@ class Options(Contract):
 
 
 class JobRequest(Contract):
-    """Body of `POST /v1/jobs`."""
+    """Body of `POST /v1/jobs`.
+
+    `device` is the class of workers to wait for; `any` leaves it to the operator.
+    """
 
     model_id: Text
     dataset_id: Text
@@ -166,6 +170,7 @@ class JobRequest(Contract):
     options: Options = Options()
     labels: dict[str, str] = Field(default={}, max_length=32)
     priority: int = Field(0, ge=-100, le=100)
+    device: Device = "any"
     max_runtime_s: int | None = Field(None, gt=0, lt=2**31)
 
 

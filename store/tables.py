@@ -207,7 +207,7 @@ class Job(Base):
         _one_of("kind", JobKind),
         Index("ix_jobs_tenant_id_kind_id", "tenant_id", "kind", "id"),
         Index("ix_jobs_state_lease_expires_at", "state", "lease_expires_at"),
-        Index("ix_jobs_state_queue_priority", "state", "queue", "priority"),
+        Index("ix_jobs_state_queue_finished_at", "state", "queue", "finished_at"),
     )
 
 

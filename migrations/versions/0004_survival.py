@@ -29,7 +29,7 @@ def upgrade() -> None:
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.add_column(sa.Column("available_at", TIME, nullable=True))
         batch_op.create_index(
-            "ix_jobs_state_queue_priority", ["state", "queue", "priority"], unique=False
+            "ix_jobs_state_queue_finished_at", ["state", "queue", "finished_at"], unique=False
         )
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.add_column(sa.Column("due_at", TIME, nullable=True))
@@ -42,7 +42,7 @@ def downgrade() -> None:
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.drop_column("due_at")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
-        batch_op.drop_index("ix_jobs_state_queue_priority")
+        batch_op.drop_index("ix_jobs_state_queue_finished_at")
         batch_op.drop_column("available_at")
     blobs = sa.table("blobs", sa.column("condemned_at"))
     op.execute(blobs.delete().where(blobs.c.condemned_at.is_not(None)))

@@ -37,7 +37,7 @@ class SmallDisk:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[SmallDisk]:
-    """Mount a small disk at `folder`; where none may be mounted, the test is reported as not run."""
+    """Mount a small disk at `folder`; without the right to, the test is reported as not run."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_BYTES}", "tmpfs", str(folder)]
     root = os.geteuid() == 0
