@@ -75,12 +75,12 @@ def test_an_upload_between_the_two_steps_keeps_its_bytes(database: Database, pla
 class Interrupted(BlobStore):
     """A blob store that lets something happen before it removes bytes."""
 
-    def __init__(self, store: BlobStore, before_delete: Callable[[], None]) -> None:
+    def __init__(self, store: BlobStore, before_delete: Callable[[str], None]) -> None:
         self._store, self._disk = store._store, store._disk
         self._before_delete = before_delete
 
     def delete(self, sha256: str) -> None:
-        self._before_delete()
+        self._before_delete(sha256)
         super().delete(sha256)
 
 
@@ -93,7 +93,7 @@ def test_an_upload_while_the_bytes_are_being_removed_waits_and_is_told(
     condemn(database)
     removing, uploaded = threading.Event(), threading.Event()
 
-    def wait_for_the_upload() -> None:
+    def wait_for_the_upload(_sha256: str) -> None:
         removing.set()
         assert uploaded.wait(PATIENCE_S)
 
@@ -122,6 +122,27 @@ def test_bytes_that_are_being_remembered_are_passed_over(
         remember(session, again)
         assert garbage.remove_condemned(database, local.store) == []
     assert len(rows(database)) == len(local.contents()) == 1
+
+
+def test_bytes_that_are_remembered_while_others_are_removed_are_passed_over(
+    postgresql_database: Database, local: Place
+) -> None:
+    database = postgresql_database
+    for content in (b"one", b"other"):
+        put_row(database, put(local.store, content))
+    age(database)
+    condemn(database)
+    kept: list[str] = []
+
+    def keep_the_other(sha256: str) -> None:
+        both = [put(local.store, content) for content in (b"one", b"other")]
+        (other,) = (blob for blob in both if blob.sha256 != sha256)
+        put_row(database, other)
+        kept.append(other.sha256)
+
+    removed = garbage.remove_condemned(database, Interrupted(local.store, keep_the_other))
+    assert len(removed) == 1
+    assert rows(database) == kept
 
 
 def test_bytes_without_a_row_are_removed_once_they_are_old(

@@ -201,14 +201,16 @@ class Jobs(RuleBasedStateMachine):
                 records.record_event(session, job.lease, "note", {})
 
     @precondition(lambda self: self.dead)
-    @rule(data=st.data())
-    def write_with_a_dead_lease(self, data: st.DataObject) -> None:
-        lease = data.draw(st.sampled_from(self.dead))
-        for refused in DEAD_WRITES:
-            with pytest.raises(LeaseLost), self.database.writing() as session:
-                refused(session, lease)
-        with self.database.writing() as session:
-            assert not leases.give_back(session, lease)
+    @rule()
+    def the_dead_write(self) -> None:
+        """Most telling while another attempt is at the same job."""
+        by_telling = sorted(self.dead, key=lambda dead: self.jobs[dead.job_id].lease is not None)
+        for lease in by_telling[-2:]:
+            for refused in DEAD_WRITES:
+                with pytest.raises(LeaseLost), self.database.writing() as session:
+                    refused(session, lease)
+            with self.database.writing() as session:
+                assert not leases.give_back(session, lease)
 
     @precondition(lambda self: self.live())
     @rule(number=which_job)
@@ -393,7 +395,7 @@ DEAD_WRITES: list[Callable[..., object]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "examples"), [("sqlite", 25), ("postgresql", 6)])
+@pytest.mark.parametrize(("kind", "examples"), [("sqlite", 15), ("postgresql", 4)])
 def test_any_order_of_events_keeps_the_promises(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, kind: str, examples: int
 ) -> None:
