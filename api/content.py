@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from api.conditional import none_match
 from api.digests import field_value
+from api.errors import ContentLost
 from api.problems import HttpError, problem_responses
 from store.blobs import BlobStore
 
@@ -22,7 +23,7 @@ CONTENT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole content", "content": _BINARY},
     206: {"description": "The range asked for", "content": _BINARY},
     304: {"description": "The content is the one named in If-None-Match"},
-    **problem_responses("unauthenticated", "not_found", "range_not_satisfiable"),
+    **problem_responses("unauthenticated", "not_found", "range_not_satisfiable", "content_lost"),
 }
 
 
@@ -42,7 +43,7 @@ class Content:
 
 
 def send(request: Request, content: Content, blobs: BlobStore) -> Response:
-    """Answer GET or HEAD for a blob; raises a 416 problem."""
+    """Answer GET or HEAD for a blob; raises a 416 problem, or ContentLost."""
     if none_match(request.headers.get("if-none-match"), content.etag):
         return Response(status_code=304, headers=_validators(content))
     span = _span(request, content) if request.method == "GET" else None
@@ -52,6 +53,11 @@ def send(request: Request, content: Content, blobs: BlobStore) -> Response:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{content.bytes}"
     if request.method == "HEAD":
         return Response(headers=headers, media_type=content.media_type)
+    if not blobs.exists(content.sha256):
+        raise ContentLost(
+            "The bytes were found damaged or missing. Whoever has the file can upload it again, "
+            "which mends it; tell the operator."
+        )
     return StreamingResponse(
         blobs.read(content.sha256, start=start, end=end),
         status_code=206 if span else 200,

@@ -64,6 +64,18 @@ class FileTooLarge(DomainError):
     code = "too_large"
 
 
+class StorageFull(DomainError):
+    """The service has no room for what is sent."""
+
+    code = "storage_full"
+
+
+class ContentLost(DomainError):
+    """Bytes that the service had are damaged or gone."""
+
+    code = "content_lost"
+
+
 class DigestMismatch(DomainError):
     """The bytes that arrived are not those that were announced."""
 

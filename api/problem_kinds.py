@@ -43,7 +43,9 @@ KINDS: dict[str, Kind] = {
     "target_infeasible": Kind(422, "The target cannot be met"),
     "too_few_examples": Kind(422, "The data set has too few test examples"),
     "internal": Kind(500, "The server failed"),
-    "unavailable": Kind(503, "The database does not answer", _RETRY),
+    "content_lost": Kind(500, "The stored bytes are damaged or gone"),
+    "unavailable": Kind(503, "The service cannot answer at the moment", _RETRY),
+    "storage_full": Kind(507, "The service has no room left", {"Retry-After": "60"}),
 }
 
 CODE_OF_STATUS = {

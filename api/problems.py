@@ -22,6 +22,8 @@ from api.methods import allowed_methods
 from api.middleware import HEADER, request_id_of
 from api.problem_kinds import CODE_OF_STATUS, KINDS
 from api.validation import faults_of, is_unparsed
+from store.blobs import BlobGone
+from store.room import is_full
 
 MEDIA_TYPE = "application/problem+json"
 PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -78,6 +80,7 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(OperationalError, _on_unavailable)
     app.add_exception_handler(PoolTimeout, _on_unavailable)
+    app.add_exception_handler(BlobGone, _on_blob_gone)
     app.add_exception_handler(Exception, _on_failure)
 
 
@@ -156,8 +159,24 @@ def _on_disconnect(request: Request, _error: Exception) -> Response:
 
 
 def _on_unavailable(request: Request, error: Exception) -> Response:
+    if is_full(error):
+        return _on_full(request, error)
     _log.error("request %s: database: %s", request_id_of(request.scope), error)
     return respond(request, "unavailable", "Try again in a few seconds.")
+
+
+def _on_full(request: Request, error: Exception) -> Response:
+    _log.error("request %s: no room: %s", request_id_of(request.scope), error)
+    detail = (
+        "Nothing was kept. Send the request again when the operator has made room; what was "
+        "stored before is safe."
+    )
+    return respond(request, "storage_full", detail)
+
+
+def _on_blob_gone(request: Request, _error: Exception) -> Response:
+    detail = "The same bytes were being removed as no longer needed; send the file again."
+    return respond(request, "unavailable", detail)
 
 
 def _on_failure(request: Request, _error: Exception) -> Response:

@@ -21,6 +21,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 RankMultiple = Annotated[int, Field(ge=1, le=64)]
 ProfileName = Literal["quick", "paper", "best"]
 RequestedKind = Literal["compress", "evaluate"]
+Device = Literal["any", "cpu", "gpu"]
 # CSTAR and what it is compared with, as in cstar_core.pipeline.methods.
 Method = Literal[
     "cstar",
@@ -172,7 +173,8 @@ class JobRequest(Contract):
     """Body of `POST /v1/jobs`: a compression, or an evaluation of a model as it is.
 
     An evaluation takes none of `method`, `profile`, `options` and `targets.compression`; with
-    `baseline_model_id` it compares the model with another one, example by example.
+    `baseline_model_id` it compares the model with another one, example by example. `device` is
+    the class of workers to wait for; `any` leaves it to the operator.
     """
 
     kind: RequestedKind = "compress"
@@ -187,6 +189,7 @@ class JobRequest(Contract):
     options: Options = Options()
     labels: dict[str, str] = Field(default={}, max_length=32)
     priority: int = Field(0, ge=-100, le=100)
+    device: Device = "any"
     max_runtime_s: int | None = Field(None, gt=0, lt=2**31)
 
     @property

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
+
+# What a database raises that is away, or that went away under a transaction: try again.
+AWAY = (OperationalError, InterfaceError, PoolTimeout)
+
+# A connection whose other end is cut off must fail well within a lease, not after two hours.
+_POSTGRESQL_NETWORK = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 20_000,  # milliseconds
+}
 
 _READING: dict[str, dict[str, Any]] = {
     "sqlite": {"cstar_begin": "BEGIN"},
@@ -50,10 +64,17 @@ class Database:
 
 def database_now(session: Session) -> datetime:
     """Return the database's own clock, in UTC: leases are compared on one clock only."""
+    return _clock(session)
+
+
+def _own_clock(session: Session) -> datetime:
     if session.get_bind().dialect.name == "sqlite":  # in this very process, on this very machine
         return datetime.now(UTC)
     clock: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
     return clock.astimezone(UTC)
+
+
+_clock: Callable[[Session], datetime] = _own_clock  # tests let it jump
 
 
 def _engine(url: str) -> Engine:
@@ -62,13 +83,17 @@ def _engine(url: str) -> Engine:
         return _sqlite_engine(url, parsed.database)
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
-    return create_engine(parsed, pool_pre_ping=True)
+    network = {
+        name: value for name, value in _POSTGRESQL_NETWORK.items() if name not in parsed.query
+    }
+    return create_engine(parsed, pool_pre_ping=True, connect_args=network)
 
 
 def _sqlite_engine(url: str, path: str | None) -> Engine:
     if path and path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": 30})
+    patience = {} if "timeout" in make_url(url).query else {"timeout": 30}
+    engine = create_engine(url, connect_args=patience)
     event.listen(engine, "connect", _on_sqlite_connect)
     event.listen(engine, "begin", _on_sqlite_begin)
     return engine

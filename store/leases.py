@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, CursorResult, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from store import line
 from store.database import database_now
 from store.lifecycle import dispatch, hold, transition
 from store.states import LEASED, ErrorCode, JobState
-from store.tables import Job, JobAttempt, Worker
+from store.tables import Job, JobAttempt, OutboxMessage, Worker
+
+STORAGE_RETRY_S = 15.0  # doubled at every failure of a job, up to line.LONGEST_WAIT_S
+STORAGE_FAILURES = 100  # and then it ends: some 16 hours without room
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ def claim(session: Session, job_id: str, *, worker_id: str, lease_s: float) -> L
     )
     if job is None:
         return None
+    line.take_turn(session, queue=job.queue, tenant_id=job.tenant_id)
     job.started_at = job.started_at or now
     session.add(JobAttempt(job_id=job_id, number=job.attempt, worker_id=worker_id, started_at=now))
     return Lease(job_id=job_id, token=token, attempt=job.attempt)
@@ -56,18 +61,12 @@ def claim(session: Session, job_id: str, *, worker_id: str, lease_s: float) -> L
 def claim_next(session: Session, job_id: str, *, worker_id: str, lease_s: float) -> Lease | None:
     """Take the first job in line of the queue that `job_id` is in; None when none waits there.
 
-    A wake-up call names the job it was sent for, but its receiver serves the line: higher
-    priority first, then the older. There is a call for every queued job, so none is left over.
+    A wake-up call names the job it was sent for, but its receiver serves the line (`store.line`
+    has its order). There is a call for every queued job, so none is left over.
     """
     queue = session.scalar(select(Job.queue).where(Job.id == job_id))
-    first = (
-        select(Job.id)
-        .where(Job.queue == queue, Job.state == JobState.QUEUED)
-        .order_by(Job.priority.desc(), Job.id)
-        .limit(1)
-    )
-    while (candidate := session.scalar(first)) is not None:
-        lease = claim(session, candidate, worker_id=worker_id, lease_s=lease_s)
+    while queue is not None and (candidates := line.first(session, queue)):
+        lease = claim(session, candidates[0], worker_id=worker_id, lease_s=lease_s)
         if lease is not None:
             return lease
     return None
@@ -117,24 +116,52 @@ _SETTLED = {JobState.PAUSING: JobState.PAUSED, JobState.CANCELLING: JobState.CAN
 
 
 def lose(
-    session: Session, lease: Lease, *, code: ErrorCode, message: str, max_attempts: int
+    session: Session,
+    lease: Lease,
+    *,
+    code: ErrorCode,
+    message: str,
+    max_attempts: int,
+    full: bool = False,
 ) -> Job | None:
-    """Account for an attempt that died: queue the job again, or fail it at `max_attempts`."""
+    """Account for an attempt that died: queue the job again, or fail it at `max_attempts`.
+
+    After a storage error the job waits, longer each time. `full`: the disk had no room, which is
+    no fault of the job and does not count; only STORAGE_FAILURES of them end it.
+    """
     settled = settle(session, lease)
     if settled is not None:
         return settled
     job = session.get_one(Job, lease.job_id)
-    if job.lost_attempts + 1 >= max_attempts:
+    failures = _storage_failures(session, job) if code is ErrorCode.STORAGE_ERROR else 0
+    lost = job.lost_attempts + (0 if full else 1)
+    if lost >= max_attempts or failures + 1 >= STORAGE_FAILURES:
         return fail(session, lease, code=code, message=message, retryable=True)
+    wait = _wait_for_storage(failures) if code is ErrorCode.STORAGE_ERROR else None
     return transition(
         session,
         lease.job_id,
         JobState.QUEUED,
         token=lease.token,
-        changes={"lost_attempts": Job.lost_attempts + 1},
+        changes={
+            "lost_attempts": lost,
+            "available_at": wait and database_now(session) + wait,
+        },
         event={"reason": code, "message": message},
         outcome=code,
     )
+
+
+def _storage_failures(session: Session, job: Job) -> int:
+    statement = select(func.count()).where(
+        JobAttempt.job_id == job.id, JobAttempt.outcome == ErrorCode.STORAGE_ERROR
+    )
+    return session.scalars(statement).one()
+
+
+def _wait_for_storage(failures: int) -> timedelta:
+    doubled = STORAGE_RETRY_S * 2.0 ** min(failures, 30)
+    return timedelta(seconds=min(doubled, line.LONGEST_WAIT_S))
 
 
 def fail(
@@ -187,13 +214,70 @@ def reap(session: Session, *, max_attempts: int) -> list[str]:
     return [job.id for job in expired]
 
 
-def redispatch(session: Session, *, after_s: float) -> list[str]:
-    """Wake the workers again for jobs that nobody claimed within `after_s` of their dispatch."""
-    limit = database_now(session) - timedelta(seconds=after_s)
-    waiting = session.scalars(
-        select(Job).where(Job.state == JobState.QUEUED, Job.dispatched_at < limit)
+def shorten_leases(session: Session, *, lease_s: float) -> int:
+    """Let no lease end later than one that begins now: a clock that is set back prolongs all."""
+    latest = database_now(session) + timedelta(seconds=lease_s)
+    result = session.execute(
+        update(Job)
+        .where(Job.state.in_(LEASED), Job.lease_expires_at > latest)
+        .values(lease_expires_at=latest)
+        .execution_options(synchronize_session=False)
+    )
+    return _rows(result)
+
+
+def unanswered(session: Session, *, after_s: float) -> dict[str, int]:
+    """Return, by queue, how many jobs nobody claimed within `after_s` of their dispatch."""
+    statement = select(Job.queue, func.count()).where(*_unanswered(session, after_s))
+    return dict(session.execute(statement.group_by(Job.queue)).all())
+
+
+def redispatch(
+    session: Session, *, after_s: float, published: Mapping[str, int] | None = None
+) -> list[str]:
+    """Wake the workers again for jobs that nobody claimed within `after_s` of their dispatch.
+
+    `published` says, by queue, how many calls still wait in the broker. They wake workers just as
+    well, so only what is missing for one call a job is added (a queue it does not name: none).
+    """
+    called: list[str] = []
+    for queue, count in unanswered(session, after_s=after_s).items():
+        known = _known_calls(session, queue, published or {})
+        missing = min(count, _queued(session, queue) - known)
+        called += _call_again(session, queue, after_s=after_s, limit=missing)
+    return called
+
+
+def _unanswered(session: Session, after_s: float) -> list[ColumnElement[bool]]:
+    now = database_now(session)
+    limit = now - timedelta(seconds=after_s)
+    late = or_(Job.dispatched_at < limit, Job.dispatched_at > now)  # or the clock was set back
+    return [Job.state == JobState.QUEUED, late, line.available(session)]
+
+
+def _queued(session: Session, queue: str) -> int:
+    statement = select(func.count()).where(Job.state == JobState.QUEUED, Job.queue == queue)
+    return session.scalars(statement).one()
+
+
+def _known_calls(session: Session, queue: str, published: Mapping[str, int]) -> int:
+    in_outbox = select(func.count()).select_from(OutboxMessage).where(OutboxMessage.queue == queue)
+    return published.get(queue, 0) + session.scalars(in_outbox).one()
+
+
+def _call_again(session: Session, queue: str, *, after_s: float, limit: int) -> list[str]:
+    jobs = session.scalars(
+        select(Job)
+        .where(Job.queue == queue, *_unanswered(session, after_s))
+        .order_by(Job.priority.desc(), Job.id)
+        .limit(max(limit, 0))
     ).all()
-    for job in waiting:
+    for job in jobs:
         job.dispatched_at = None
         dispatch(session, job)
-    return [job.id for job in waiting]
+    return [job.id for job in jobs]
+
+
+def _rows(result: Any) -> int:
+    assert isinstance(result, CursorResult)
+    return result.rowcount

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, CursorResult, delete, select, update
@@ -41,7 +42,9 @@ def transition(
         statement = statement.where(Job.lease_token == token)
     if where is not None:
         statement = statement.where(where)
-    values = {**_implied(session, target), **(changes or {}), "state": target}
+    implied = {"available_at": None, **_implied(session, target)}
+    values = {**implied, **(changes or {}), "state": target}
+    lease_end = session.scalar(select(Job.lease_expires_at).where(Job.id == job_id))
     result = session.execute(statement.values(version=Job.version + 1, **values))
     if _rows(result) != 1:
         return None
@@ -49,7 +52,7 @@ def transition(
         select(Job).where(Job.id == job_id).execution_options(populate_existing=True)
     ).one()
     if outcome is not None:
-        _close_attempt(session, job, outcome)
+        _close_attempt(session, job, outcome, lease_end)
     add_event(session, job, f"job.{target}", event or {})
     if target is JobState.QUEUED:
         dispatch(session, job)
@@ -75,13 +78,14 @@ def add_event(session: Session, job: Job, kind: str, data: Mapping[str, Any]) ->
 
 
 def dispatch(session: Session, job: Job) -> None:
-    """Put a wake-up call for a queued job into the outbox."""
+    """Put a wake-up call for a queued job into the outbox, due when the job may be claimed."""
     session.add(
         OutboxMessage(
             job_id=job.id,
             queue=job.queue,
             priority=job.priority,
             created_at=database_now(session),
+            due_at=job.available_at,
         )
     )
     session.flush()
@@ -111,9 +115,12 @@ def _implied(session: Session, target: JobState) -> dict[str, Any]:
     return {}
 
 
-def _close_attempt(session: Session, job: Job, outcome: str) -> None:
+def _close_attempt(session: Session, job: Job, outcome: str, lease_end: datetime | None) -> None:
+    """End the attempt now, or when its lease did: nobody worked while everything was off."""
     attempt = session.get_one(JobAttempt, (job.id, job.attempt))
-    attempt.ended_at = database_now(session)
+    now = database_now(session)
+    ended_at = min(now, lease_end or now)
+    attempt.ended_at = max(ended_at, attempt.started_at)  # a clock may have been set back
     attempt.outcome = outcome
     job.running_s += (attempt.ended_at - attempt.started_at).total_seconds()
 

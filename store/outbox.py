@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from store.database import database_now
+from store.line import LONGEST_WAIT_S
 from store.states import JobState
 from store.tables import Job, OutboxMessage
 
@@ -24,8 +26,13 @@ class WakeUp:
 
 
 def pending(session: Session, *, limit: int = 100) -> list[WakeUp]:
-    """Return the oldest unpublished calls."""
-    rows = session.scalars(select(OutboxMessage).order_by(OutboxMessage.id).limit(limit))
+    """Return the oldest unpublished calls that are due."""
+    now = database_now(session)
+    horizon = now + timedelta(seconds=LONGEST_WAIT_S)
+    when = OutboxMessage.due_at
+    due = or_(when.is_(None), when <= now, when > horizon)
+    statement = select(OutboxMessage).where(due).order_by(OutboxMessage.id).limit(limit)
+    rows = session.scalars(statement)
     return [WakeUp(row.id, row.job_id, row.queue, row.priority) for row in rows]
 
 

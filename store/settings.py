@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     checkpoint_interval_s: float = Field(120.0, ge=0)
     max_attempts: int = Field(3, ge=1)
 
+    scrub_interval_s: float = Field(7 * 86400.0, gt=0)
+    scrub_bytes_per_s: int = Field(20 << 20, gt=0)
+
     job_queue: str = "cpu.default"
 
     max_upload_bytes: int = Field(1 << 30, gt=0)

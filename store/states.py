@@ -80,6 +80,13 @@ class PlanStatus(StrEnum):
     FAILED = "failed"
 
 
+class Damage(StrEnum):
+    """What a scrub found of bytes that are no longer what was stored."""
+
+    MISSING = "missing"
+    DAMAGED = "damaged"
+
+
 class ErrorCode(StrEnum):
     """The codes of a failed job's `error`; docs/errors.md says what each asks of the client."""
 

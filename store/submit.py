@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from store.contracts import Device
 from store.database import database_now
 from store.identifiers import new_id
 from store.lifecycle import add_event, dispatch
@@ -14,6 +15,12 @@ from store.states import JobKind, JobState
 from store.tables import Job
 
 IO_QUEUE = "io"  # short work that trains nothing
+DEVICE_QUEUES: dict[Device, str] = {"cpu": "cpu.default", "gpu": "gpu.default"}
+
+
+def queue_of(device: Device, *, default: str) -> str:
+    """Return the queue that workers of a device class serve; `any` goes to the operator's."""
+    return DEVICE_QUEUES.get(device, default)
 
 
 def submit(

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from store.states import JobKind, JobState, Status
+from store.states import Damage, JobKind, JobState, Status
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -91,12 +91,20 @@ class ApiKey(Base):
 
 
 class Blob(Base):
-    """Bytes in the blob store, named by their SHA-256 (hex)."""
+    """Bytes in the blob store, named by their SHA-256 (hex).
+
+    A row that is not condemned has its bytes; one that is may be removed at any moment, and
+    nothing refers to it. `damage` is what a scrub found (its last look was at `verified_at`).
+    """
 
     __tablename__ = "blobs"
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
+    condemned_at: Mapped[datetime | None] = mapped_column(index=True)
+    verified_at: Mapped[datetime | None] = mapped_column(index=True)
+    damage: Mapped[str | None]
+    __table_args__ = (_one_of("damage", Damage),)
 
 
 class File(Base):
@@ -185,6 +193,7 @@ class Job(Base):
     lease_expires_at: Mapped[datetime | None]
     worker_id: Mapped[str | None]
     dispatched_at: Mapped[datetime | None]
+    available_at: Mapped[datetime | None]  # while queued: not to be claimed before
     running_s: Mapped[float]
     event_count: Mapped[int]
     metric_count: Mapped[int]
@@ -198,6 +207,7 @@ class Job(Base):
         _one_of("kind", JobKind),
         Index("ix_jobs_tenant_id_kind_id", "tenant_id", "kind", "id"),
         Index("ix_jobs_state_lease_expires_at", "state", "lease_expires_at"),
+        Index("ix_jobs_state_queue_finished_at", "state", "queue", "finished_at"),
     )
 
 
@@ -282,7 +292,7 @@ class Artifact(Base):
 
 
 class OutboxMessage(Base):
-    """A wake-up call to be published; written in the transaction that makes it due."""
+    """A wake-up call to be published, at once or from `due_at` on."""
 
     __tablename__ = "outbox"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
@@ -290,6 +300,16 @@ class OutboxMessage(Base):
     queue: Mapped[str]
     priority: Mapped[int]
     created_at: Mapped[datetime]
+    due_at: Mapped[datetime | None]
+
+
+class QueueTurn(Base):
+    """When a tenant was last served by a queue: the higher the number, the later."""
+
+    __tablename__ = "queue_turns"
+    queue: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
 
 
 class Worker(Base):

@@ -17,6 +17,7 @@ from store.results import EvaluationResult, PlanResult
 from store.states import ErrorCode, JobKind
 from store.tables import Job
 from worker.attempt import Attempt
+from worker.heart import Heart
 from worker.protocol import OUTPUT_FOLDER, Failure, OutputFile, Result
 from worker.workspace import LOG_FILE, keep, tail
 
@@ -34,6 +35,7 @@ class Outcome:
     best: Mapping[str, float] = field(default_factory=dict)
     result: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[OutputFile, ...] = ()
+    full: bool = False  # a disk had no room: no fault of the attempt
 
     @classmethod
     def of(cls, message: Result | Failure) -> Outcome:
@@ -42,6 +44,8 @@ class Outcome:
             return cls("done", result=message.result, files=tuple(message.files))
         known = message.code in set(ErrorCode)
         code = ErrorCode(message.code) if known else ErrorCode.INTERNAL
+        if code is ErrorCode.STORAGE_ERROR:  # said by a runner that found no room in its folder
+            return cls.no_room(message.message)
         return cls("failed", code, message.message, message.retryable, message.best)
 
     @classmethod
@@ -53,6 +57,11 @@ class Outcome:
     def lost(cls, code: ErrorCode, message: str) -> Outcome:
         """Return the outcome of an attempt that may be tried again."""
         return cls("lost", code, message)
+
+    @classmethod
+    def no_room(cls, message: str) -> Outcome:
+        """Return the outcome of an attempt for which a disk had no room."""
+        return cls("lost", ErrorCode.STORAGE_ERROR, message, full=True)
 
     @classmethod
     def released(cls) -> Outcome:
@@ -68,14 +77,18 @@ class Outcome:
         return cls.lost(ErrorCode.WORKER_LOST, f"runner ended with status {status}")
 
 
-def conclude(attempt: Attempt, outcome: Outcome, *, folder: Path | None) -> None:
+def conclude(attempt: Attempt, heart: Heart, outcome: Outcome, *, folder: Path | None) -> None:
     """Write the end of an attempt; raises LeaseLost when somebody else has the job.
 
     `folder` is None when there never was one: then there is neither output nor a log.
     """
-    lease = attempt.lease
     files = [] if folder is None else _store(attempt.blobs, outcome, folder / OUTPUT_FOLDER)
     log = "" if folder is None else tail(folder / LOG_FILE)
+    heart.persist(lambda: _write(attempt, outcome, files, log))
+
+
+def _write(attempt: Attempt, outcome: Outcome, files: list[records.ArtifactFile], log: str) -> None:
+    lease = attempt.lease
     with attempt.database.writing() as session:
         records.record_log(session, lease, log)
         if outcome.how == "done":
@@ -136,6 +149,7 @@ def _fail_or_lose(session: Session, attempt: Attempt, outcome: Outcome, log: str
             code=outcome.code,
             message=f"{outcome.message}; its last words: {last_words or 'none'}",
             max_attempts=attempt.settings.max_attempts,
+            full=outcome.full,
         )
     if job is not None:
         records.fail_subject(session, job)

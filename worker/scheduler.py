@@ -1,6 +1,7 @@
 """The process that publishes the outbox and takes jobs back from the dead.
 
-`python -m worker.scheduler`. Any number may run: a second wake-up call claims nothing.
+`python -m worker.scheduler`. Any number may run: a second wake-up call claims nothing. Garbage
+and scrubbing have a thread of their own (`worker.housekeeping`), so that they keep no call waiting.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import signal
 import threading
 import time
 
+from kombu.exceptions import ChannelError
 from kombu.exceptions import OperationalError as BrokerError
 
-from store import garbage, leases, outbox
+from store import leases, outbox
 from store.blobs import BlobStore
 from store.database import Database
 from store.records import fail_subject
@@ -20,23 +22,21 @@ from store.settings import Settings, settings
 from store.states import JobState
 from store.tables import Job
 from worker.app import TASK_NAME, app
+from worker.housekeeping import Housekeeper
 
 logger = logging.getLogger(__name__)
 
-GARBAGE_INTERVAL_S = 600.0
-GARBAGE_GRACE_S = 3600.0
+BROKER_TIMEOUT_S = 2.0
 PAUSE_S = 1.0  # after a pass that failed
 
 
 class Scheduler:
     """One pass is `tick()`; `run()` repeats it until `stop` is set."""
 
-    def __init__(self, database: Database, blobs: BlobStore, configuration: Settings) -> None:
+    def __init__(self, database: Database, configuration: Settings) -> None:
         self._database = database
-        self._blobs = blobs
         self._settings = configuration
         self._next_reap_at = 0.0
-        self._next_collection_at = time.monotonic() + GARBAGE_INTERVAL_S
 
     def run(self, stop: threading.Event) -> None:
         """Tick until told to stop; a broker or database that is away is tried again."""
@@ -48,14 +48,11 @@ class Scheduler:
                 stop.wait(PAUSE_S)
 
     def tick(self) -> None:
-        """Publish what is due; now and then reap, redispatch and collect garbage."""
+        """Publish what is due; now and then reap and redispatch."""
         now = time.monotonic()
         if now >= self._next_reap_at:
             self._next_reap_at = now + self._settings.lease_s / 6
             self.recover()
-        if now >= self._next_collection_at:
-            self._next_collection_at = now + GARBAGE_INTERVAL_S
-            self.collect()
         self.publish()
 
     def publish(self) -> int:
@@ -78,19 +75,35 @@ class Scheduler:
     def recover(self) -> None:
         """Take back jobs whose lease ran out and wake workers again for those unclaimed."""
         with self._database.writing() as session:
+            leases.shorten_leases(session, lease_s=self._settings.lease_s)
             for job_id in leases.reap(session, max_attempts=self._settings.max_attempts):
                 job = session.get_one(Job, job_id)
                 logger.warning("%s: lease ran out, now %s", job_id, job.state)
                 if job.state == JobState.FAILED:
                     fail_subject(session, job)
-            leases.redispatch(session, after_s=self._settings.redispatch_s)
+        self.redispatch()
 
-    def collect(self) -> None:
-        """Remove blobs nothing refers to."""
-        with self._database.writing() as session:
-            names = garbage.forget_unreferenced(session, grace_s=GARBAGE_GRACE_S)
-        for name in names:
-            self._blobs.delete(name)
+    def redispatch(self) -> None:
+        """Make the calls again that the broker has lost; a call it still has wakes as well."""
+        after_s = self._settings.redispatch_s
+        with self._database.reading() as session:
+            queues = leases.unanswered(session, after_s=after_s)
+        published = {queue: calls_in_broker(queue) for queue in queues}
+        if published:
+            with self._database.writing() as session:
+                leases.redispatch(session, after_s=after_s, published=published)
+
+
+def calls_in_broker(queue: str) -> int:
+    """Return how many calls of a queue wait in the broker; 0 when it has none or is away."""
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(
+                max_retries=1, interval_start=0.1, timeout=BROKER_TIMEOUT_S
+            )
+            return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+    except (BrokerError, ChannelError, OSError):
+        return 0
 
 
 def main() -> None:
@@ -100,7 +113,10 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     database = Database(settings().resolved_database_url)
-    Scheduler(database, BlobStore(settings().resolved_blob_url), settings()).run(stop)
+    housekeeper = Housekeeper(database, BlobStore(settings().resolved_blob_url), settings())
+    keeping = threading.Thread(target=housekeeper.run, args=[stop], daemon=True)
+    keeping.start()
+    Scheduler(database, settings()).run(stop)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One attempt at one job: start the runner, pass on what it says, keep the lease, end it."""
+"""One attempt at one job: start the runner, pass on what it says, end it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from obstore.exceptions import BaseError as ObjectStoreError
-from sqlalchemy.exc import OperationalError
 
-from store import leases
 from store.blobs import DigestMismatch
+from store.database import AWAY
 from store.lifecycle import LeaseLost
-from store.states import ErrorCode, JobState
+from store.room import is_full
+from store.states import ErrorCode
 from store.tables import Job
 from worker.attempt import Attempt
 from worker.channel import Channel, ProtocolError
 from worker.executors import ask_to_stop, end, has_ended, start_runner
+from worker.heart import Heart
 from worker.outcome import Outcome, conclude
 from worker.protocol import AnyMessage, Failure, Result, Stopped
 from worker.reporter import Reporter
@@ -29,32 +30,54 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 0.2
 LAST_BREATH_S = 5.0  # between hanging up and ending
+NO_ROOM = "there is no room left on a disk of the service; the job goes on when there is"
 STORAGE_ERRORS = (OSError, ObjectStoreError, DigestMismatch)
+
+
+class _AskedToStop(Exception):
+    """The attempt is to end before its runner was started."""
 
 
 def run_attempt(attempt: Attempt, *, draining: Callable[[], bool]) -> None:
     """Work on a claimed job until it ends, is given back, or is lost to somebody else."""
+    with Heart(attempt) as heart:
+        try:
+            _work(attempt, heart, draining)
+        except LeaseLost:
+            logger.warning("%s: the lease was lost; nothing more is written", attempt.lease.job_id)
+        except Exception as error:
+            logger.exception("%s: attempt %d broke", attempt.lease.job_id, attempt.lease.attempt)
+            with suppress(LeaseLost):
+                conclude(attempt, heart, _broken(error), folder=None)
+
+
+def _work(attempt: Attempt, heart: Heart, draining: Callable[[], bool]) -> None:
+    def go_on() -> None:
+        heart.check()
+        if draining() or heart.stop_wanted:
+            raise _AskedToStop
+
     try:
-        with workspace(attempt) as folder:
-            outcome = _supervise(attempt, folder, draining)
-            conclude(attempt, outcome, folder=folder)
-    except LeaseLost:
-        logger.warning("%s: the lease was lost; nothing more is written", attempt.lease.job_id)
-    except Exception as error:
-        logger.exception("%s: attempt %d broke", attempt.lease.job_id, attempt.lease.attempt)
-        with suppress(LeaseLost):
-            conclude(attempt, _broken(error), folder=None)
+        with workspace(attempt, on_chunk=go_on) as folder:
+            outcome = _supervise(attempt, heart, folder, draining)
+            conclude(attempt, heart, outcome, folder=folder)
+    except _AskedToStop:
+        conclude(attempt, heart, Outcome.released(), folder=None)
 
 
 def _broken(error: Exception) -> Outcome:
     """Return the outcome of an attempt that failed on our side of the pipe."""
+    if is_full(error):
+        return Outcome.no_room(NO_ROOM)
     stored = isinstance(error, STORAGE_ERRORS)
     code, what = (ErrorCode.STORAGE_ERROR, "storage") if stored else (ErrorCode.INTERNAL, "worker")
     return Outcome.lost(code, f"{what} failed ({type(error).__name__}); see the worker's log")
 
 
-def _supervise(attempt: Attempt, folder: Path, draining: Callable[[], bool]) -> Outcome:
-    supervision = Supervision(attempt, folder)
+def _supervise(
+    attempt: Attempt, heart: Heart, folder: Path, draining: Callable[[], bool]
+) -> Outcome:
+    supervision = Supervision(attempt, heart, folder)
     try:
         return supervision.watch(draining)
     finally:
@@ -64,13 +87,16 @@ def _supervise(attempt: Attempt, folder: Path, draining: Callable[[], bool]) -> 
 class Supervision:
     """Watches one runner process; `watch` returns how it ended."""
 
-    def __init__(self, attempt: Attempt, folder: Path) -> None:
+    def __init__(self, attempt: Attempt, heart: Heart, folder: Path) -> None:
         self._database = attempt.database
         self._lease = attempt.lease
-        self._settings = settings = attempt.settings
+        self._heart = heart
+        self._settings = attempt.settings
         self._reporter = Reporter(attempt, folder)
         now = time.monotonic()
-        self._deadline = self._runtime_deadline(now)  # before there is a process to lose
+        self._deadline = heart.persist(
+            lambda: self._runtime_deadline(now)
+        )  # before there is a process to lose
         self._process = start_runner(folder, folder / LOG_FILE)
         assert self._process.stdout is not None
         self._channel = Channel(self._process.stdout.fileno())
@@ -78,19 +104,17 @@ class Supervision:
         self._unreported: deque[AnyMessage] = deque()
         self._verdict: Outcome | None = None
         self._heard_at = now
-        self._lease_ends_at = now + settings.lease_s
-        self._next_beat_at = now
         self._kill_at: float | None = None
 
     def watch(self, draining: Callable[[], bool]) -> Outcome:
         """Serve the runner until it ends or must be ended; raises LeaseLost."""
         while self._verdict is None and (self._unreported or not self._hung_up):
             self._serve()
-            self._beat_when_due()
-            if draining():
+            self._heart.check()
+            if draining() or self._heart.stop_wanted:
                 self._stop()
             self._verdict = self._verdict or self._overrun()
-        self._reporter.flush()
+        self._heart.persist(self._reporter.flush)
         return self._verdict or self._without_a_word()
 
     def kill(self) -> None:
@@ -111,7 +135,7 @@ class Supervision:
                 self._take(self._unreported[0])
                 self._unreported.popleft()
             self._reporter.flush(due_only=True)
-        except OperationalError:
+        except AWAY:
             logger.exception("%s: the database is away", self._lease.job_id)
 
     def _listen(self) -> None:
@@ -136,24 +160,6 @@ class Supervision:
                 self._verdict = Outcome.released()
             case _:
                 self._reporter.report(message)
-
-    def _beat_when_due(self) -> None:
-        now = time.monotonic()
-        if now < self._next_beat_at:
-            return
-        self._next_beat_at = now + self._settings.heartbeat_s
-        try:
-            with self._database.writing() as session:
-                state = leases.heartbeat(session, self._lease, lease_s=self._settings.lease_s)
-        except OperationalError:
-            logger.exception("%s: heartbeat failed", self._lease.job_id)
-            if now >= self._lease_ends_at:  # nobody may work on without a lease
-                raise LeaseLost(self._lease.job_id) from None
-            self._next_beat_at = now + 1.0
-            return
-        self._lease_ends_at = now + self._settings.lease_s
-        if state in (JobState.PAUSING, JobState.CANCELLING):
-            self._stop()
 
     def _stop(self) -> None:
         """Ask the runner to save and end, again at every call: one that starts up is deaf."""

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,8 +29,11 @@ LOG_FILE = "runner.log"
 
 
 @contextmanager
-def workspace(attempt: Attempt) -> Iterator[Path]:
-    """Prepare the folder of an attempt and remove it afterwards, whatever happened."""
+def workspace(attempt: Attempt, *, on_chunk: Callable[[], object] = lambda: None) -> Iterator[Path]:
+    """Prepare the folder of an attempt and remove it afterwards, whatever happened.
+
+    `on_chunk` is called again and again while inputs are fetched, and may raise to break off.
+    """
     lease, settings = attempt.lease, attempt.settings
     work = settings.data_dir.resolve() / "work"
     folder = work / f"{lease.job_id}.{lease.attempt}"
@@ -43,7 +46,7 @@ def workspace(attempt: Attempt) -> Iterator[Path]:
             inputs = _inputs(session, job)
             spec = _spec(session, job, settings)
         for name, sha256 in inputs.items():
-            attempt.blobs.fetch(sha256, folder / name)
+            attempt.blobs.fetch(sha256, folder / name, on_chunk=on_chunk)
         (folder / SPEC_FILE).write_text(spec.model_dump_json())
         yield folder
     finally:

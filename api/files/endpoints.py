@@ -30,6 +30,8 @@ _UPLOAD_PROBLEMS = problem_responses(
     "empty_file",
     "unknown_format",
     "digest_mismatch",
+    "unavailable",
+    "storage_full",
 )
 
 

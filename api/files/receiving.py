@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import anyio
 from starlette.concurrency import run_in_threadpool
 
-from api.errors import DigestMismatch, EmptyFile, FileTooLarge
+from api.errors import DigestMismatch, EmptyFile, FileTooLarge, StorageFull
 from api.files.formats import check_format
 from store import blobs as store
 from store.blobs import BlobStore, Staging, StoredBlob
+from store.room import is_full
 
 BLOCK_BYTES = 1 << 20  # written at once: a thread for every network chunk would cost more than it
 
@@ -26,8 +27,8 @@ async def receive(
 ) -> StoredBlob:
     """Store a stream of at most `limit` bytes.
 
-    Raises EmptyFile, UnknownFormat, FileTooLarge or DigestMismatch; nothing is kept then, nor when
-    the client goes away.
+    Raises EmptyFile, UnknownFormat, FileTooLarge, StorageFull or DigestMismatch; nothing is kept
+    then, nor when the client goes away.
     """
     async with _staging(blobs, limit) as staging:
         empty = True
@@ -70,14 +71,30 @@ async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 def _write(staging: Staging, block: bytes) -> None:
     try:
-        staging.write(block)
+        with _room():
+            staging.write(block)
     except store.TooLarge as error:
         raise too_large(error.limit) from error
 
 
+@contextmanager
+def _room() -> Iterator[None]:
+    """Raise StorageFull where the disk or bucket has no room for the bytes."""
+    try:
+        yield
+    except Exception as error:
+        if not is_full(error):
+            raise
+        raise StorageFull(
+            "There is no room for this file and nothing of it was kept. Send it again when the "
+            "operator has made room; files uploaded before are safe."
+        ) from error
+
+
 def _commit(staging: Staging, expected_sha256: str | None) -> StoredBlob:
     try:
-        return staging.commit(expected_sha256=expected_sha256)
+        with _room():
+            return staging.commit(expected_sha256=expected_sha256)
     except store.DigestMismatch as error:
         raise DigestMismatch(
             "The bytes that arrived are not those of Content-Digest; send the file again.",

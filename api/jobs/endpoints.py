@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -101,7 +102,7 @@ async def get_job(
         with services.database.reading() as session:
             job = service.get(session, job_id, tenant_id=tenant_id)
             document = service.documents(session, [job])[0]
-            return document, etag(job.version, document.queue_position)
+            return document, etag(job.version, document)
 
     document, tag = await wait.until(read, lambda read: read[0].state in _AT_REST)
     if none_match(request.headers.get("if-none-match"), tag):
@@ -142,9 +143,13 @@ def retry_job(
     return document
 
 
-def etag(version: int, queue_position: int | None) -> str:
-    """Return the tag of a job's document: its place in the queue changes without a new version."""
-    return f'"{version}"' if queue_position is None else f'"{version}-{queue_position}"'
+def etag(version: int, document: JobDocument) -> str:
+    """Return the tag of a job's document: what a queued job waits for changes without a version."""
+    if document.queue_position is None:
+        return f'"{version}"'
+    waiting = (document.eta_s, document.notice)
+    digest = hashlib.sha256(repr(waiting).encode()).hexdigest()[:12]
+    return f'"{version}-{document.queue_position}-{digest}"'
 
 
 def _act(services: Services, job_id: str, action: actions.Action, tenant_id: str) -> JobDocument:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from store.contracts import Evaluation, Options, RequestedKind, Targets
+from store.contracts import Device, Evaluation, Options, RequestedKind, Targets
 from store.states import JobState
 from store.tables import Job
 
@@ -36,9 +36,11 @@ class JobUrls(BaseModel):
 
 
 class JobDocument(BaseModel):
-    """A job. `state` and `status` are the same; `progress` is in 0..1, `eta_s` in seconds.
+    """A job. `state` and `status` are the same; `progress` is in 0..1.
 
-    `queue_position` counts the queued jobs that come first; it is null when the job is not queued.
+    `eta_s` is in how many seconds it will have ended: for a queued job a guess from those that
+    have succeeded, null without any. `queue_position` counts the queued jobs that come first; it
+    is null when the job is not queued. `notice` says what a queued job waits for beside its turn.
     `method`, `profile` and `options` are those of a compression and null for an evaluation,
     `baseline_model_id` is what an evaluation compares with, if anything.
     """
@@ -52,6 +54,7 @@ class JobDocument(BaseModel):
     progress: float
     eta_s: float | None
     queue_position: int | None
+    notice: str | None
     attempt: int
     model_id: str
     dataset_id: str
@@ -64,6 +67,7 @@ class JobDocument(BaseModel):
     options: Options | None
     labels: dict[str, str]
     priority: int
+    device: Device
     max_runtime_s: int | None
     retried_from: str | None
     created_at: datetime
@@ -89,7 +93,6 @@ _COLUMNS = (
     "state",
     "phase",
     "progress",
-    "eta_s",
     "attempt",
     "model_id",
     "dataset_id",
@@ -105,13 +108,27 @@ _COLUMNS = (
 )
 
 
-def job_document(job: Job, *, queue_position: int | None) -> JobDocument:
-    """Return the document of a job."""
+def job_document(
+    job: Job, *, queue_position: int | None, eta_s: float | None, without_worker: bool
+) -> JobDocument:
+    """Return the document of a job; `without_worker`: none ever served its queue."""
     return JobDocument.model_validate(
         {name: getattr(job, name) for name in _COLUMNS}
         | {name: job.request.get(name) for name in _REQUESTED}
-        | {"status": job.state, "queue_position": queue_position, "urls": _urls(job.id)}
+        | {"device": job.request.get("device", "any")}  # older jobs were not asked
+        | {"status": job.state, "queue_position": queue_position, "eta_s": eta_s}
+        | {"notice": _notice(job, without_worker), "urls": _urls(job.id)}
     )
+
+
+def _notice(job: Job, without_worker: bool) -> str | None:
+    if job.state != JobState.QUEUED:
+        return None
+    if job.available_at is not None:
+        return f"Storage failed; the job is tried again at {job.available_at:%Y-%m-%dT%H:%M:%SZ}."
+    if without_worker:
+        return f"No worker of queue {job.queue} has been heard of; the job waits for one."
+    return None
 
 
 def _urls(job_id: str) -> dict[str, str]:

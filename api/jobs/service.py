@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import String, cast, exists, select
 from sqlalchemy.orm import Session
 
 from api.jobs.admission import (
@@ -18,14 +18,18 @@ from api.jobs.admission import (
 from api.jobs.schemas import JobDocument, job_document
 from api.pagination import Cursor, Slice, keyset
 from api.tenancy import find, missing, owned
+from store import forecast, line
 from store.contracts import JobRequest, RequestedKind, document
 from store.states import REQUESTED, JobKind, JobState
-from store.submit import submit
-from store.tables import Dataset, Job, Model
+from store.submit import queue_of, submit
+from store.tables import Dataset, Job, Model, Worker
 
 
 def create(session: Session, request: JobRequest, *, tenant_id: str, queue: str) -> Job:
-    """Queue a job that can be carried out; raises one of the errors of `admission`."""
+    """Queue a job that can be carried out; raises one of the errors of `admission`.
+
+    `queue` is the operator's, for jobs that take any device.
+    """
     model = find(session, Model, request.model_id, tenant_id=tenant_id, pointer="/model_id")
     dataset = find(session, Dataset, request.dataset_id, tenant_id=tenant_id, pointer="/dataset_id")
     check_model_ready(model)
@@ -42,7 +46,7 @@ def create(session: Session, request: JobRequest, *, tenant_id: str, queue: str)
         session,
         tenant_id=tenant_id,
         kind=JobKind(request.kind),
-        queue=queue,
+        queue=queue_of(request.device, default=queue),
         request=document(request.model_copy(update={"evaluation": evaluation})),
         model_id=model.id,
         dataset_id=dataset.id,
@@ -80,21 +84,23 @@ def page(
 
 
 def documents(session: Session, jobs: Sequence[Job]) -> list[JobDocument]:
-    """Return the documents of jobs, with their places in the queue."""
-    places = queue_positions(session, [job.id for job in jobs if job.state == JobState.QUEUED])
-    return [job_document(job, queue_position=places.get(job.id)) for job in jobs]
+    """Return the documents of jobs; those that wait know their place and when they may end."""
+    queued = [job for job in jobs if job.state == JobState.QUEUED]
+    places = line.positions(session, [job.id for job in queued])
+    etas = forecast.eta_s(session, queued, places)
+    heard_of = {queue: _heard_of(session, queue) for queue in {job.queue for job in queued}}
+    return [
+        job_document(
+            job,
+            queue_position=places.get(job.id),
+            eta_s=etas.get(job.id, job.eta_s),
+            without_worker=not heard_of.get(job.queue, True),
+        )
+        for job in jobs
+    ]
 
 
-def queue_positions(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
-    """Return how many queued jobs of its queue come before each of these."""
-    if not job_ids:
-        return {}
-    order = (Job.priority.desc(), Job.id)
-    rank = func.row_number().over(partition_by=Job.queue, order_by=order) - 1
-    queued = (
-        select(Job.id.label("id"), rank.label("ahead"))
-        .where(Job.state == JobState.QUEUED, Job.kind.in_(REQUESTED))
-        .subquery()
-    )
-    rows = session.execute(select(queued.c.id, queued.c.ahead).where(queued.c.id.in_(job_ids)))
-    return {row.id: row.ahead for row in rows}
+def _heard_of(session: Session, queue: str) -> bool:
+    """Say whether a worker has ever come to serve a queue."""
+    serves = cast(Worker.queues, String).contains(f'"{queue}"', autoescape=True)
+    return bool(session.scalar(select(exists().where(serves))))

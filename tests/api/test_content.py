@@ -14,7 +14,7 @@ from starlette.requests import Request
 from api.content import Content, send
 from api.problems import HttpError
 from tests.api.test_files import upload
-from tests.api.world import archive
+from tests.api.world import AS_CHECKPOINT, World, archive
 
 CONTENT = archive("0123456789" * 30)
 SIZE = len(CONTENT)
@@ -106,6 +106,9 @@ def test_a_range_of_head_is_ignored(client: Any, url: str) -> None:
 class Bytes:
     """A blob store of one blob."""
 
+    def exists(self, _sha256: str) -> bool:
+        return True
+
     def read(self, _sha256: str, *, start: int, end: int) -> list[bytes]:
         return [b"x" * (end - start)]
 
@@ -123,3 +126,12 @@ def test_no_range_header_breaks_the_arithmetic(size: int, spec: str) -> None:
         return  # a 416
     length = int(response.headers["content-length"])
     assert (length == size) if response.status_code == 200 else (0 < length <= size)
+
+
+def test_bytes_that_are_lost_are_told_before_anything_is_sent(client: Any, world: World) -> None:
+    body = client.put("/v1/files", params=AS_CHECKPOINT, content=archive()).json()
+    world.blobs.delete(body["sha256"])
+    response = client.get(body["url"])
+    assert (response.status_code, response.json()["code"]) == (500, "content_lost")
+    client.put("/v1/files", params=AS_CHECKPOINT, content=archive())
+    assert client.get(body["url"]).content == archive()

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import select, update
 
+from store import leases
+from store.database import database_now
 from store.leases import Lease
 from store.records import record_progress
-from store.states import JobKind, JobState
-from store.tables import Job, OutboxMessage
+from store.states import ErrorCode, JobKind, JobState
+from store.tables import Job, OutboxMessage, Worker
+from tests.api.conftest import tenant
 from tests.api.world import TARGETS, World
 from tests.support import rows
 
@@ -161,3 +165,118 @@ def running(world: World, job_id: str) -> Lease:
     lease = world.bring(job_id, JobState.RUNNING)
     assert lease is not None
     return lease
+
+
+@pytest.mark.parametrize(
+    ("device", "queue"), [("any", "cpu.default"), ("cpu", "cpu.default"), ("gpu", "gpu.default")]
+)
+def test_a_job_waits_in_the_queue_of_its_device(
+    client: Any, world: World, device: str, queue: str
+) -> None:
+    job = create(client, world, device=device)
+    assert job["device"] == device
+    assert rows.read_job(world.database, job["id"]).queue == queue
+
+
+def test_a_device_that_is_none_is_refused(client: Any, world: World) -> None:
+    response = client.post("/v1/jobs", json=world.job_body(device="tpu"))
+    assert response.json()["errors"][0]["pointer"] == "/device"
+
+
+def test_a_retry_waits_for_the_same_device(client: Any, world: World) -> None:
+    job_id = create(client, world, device="gpu")["id"]
+    world.bring(job_id, JobState.FAILED)
+    retry = client.post(f"/v1/jobs/{job_id}/retry").json()
+    assert retry["device"] == "gpu"
+    assert rows.read_job(world.database, retry["id"]).queue == "gpu.default"
+
+
+def test_a_job_of_before_there_were_devices_takes_any(client: Any, world: World) -> None:
+    job_id = create(client, world)["id"]
+    with world.database.writing() as session:
+        job = session.get_one(Job, job_id)
+        job.request = {name: value for name, value in job.request.items() if name != "device"}
+    assert client.get(f"/v1/jobs/{job_id}").json()["device"] == "any"
+
+
+def add_worker(world: World, *queues: str) -> None:
+    with world.database.writing() as session:
+        now = database_now(session)
+        facts: dict[str, Any] = {"hostname": "host", "pid": 1, "facts": {}}
+        times = {"started_at": now, "last_seen_at": now}
+        session.add(Worker(id=f"wrk_{queues[0]}", queues=list(queues), **facts, **times))
+
+
+def test_a_job_for_which_no_worker_has_ever_come_says_so(client: Any, world: World) -> None:
+    add_worker(world, "cpu.default", "io")
+    assert create(client, world, device="cpu")["notice"] is None
+    job = create(client, world, device="gpu")
+    assert job["notice"] == (
+        "No worker of queue gpu.default has been heard of; the job waits for one."
+    )
+    add_worker(world, "gpu.default")
+    assert client.get(job["urls"]["self"]).json()["notice"] is None
+
+
+def test_a_job_that_waits_for_storage_says_until_when(client: Any, world: World) -> None:
+    job_id = create(client, world)["id"]
+    lease = running(world, job_id)
+    with world.database.writing() as session:
+        leases.lose(
+            session,
+            lease,
+            code=ErrorCode.STORAGE_ERROR,
+            message="no room",
+            max_attempts=3,
+            full=True,
+        )
+    job = client.get(f"/v1/jobs/{job_id}").json()
+    assert job["state"] == "queued"
+    assert job["notice"].startswith("Storage failed; the job is tried again at 20")
+
+
+def succeeded(client: Any, world: World, seconds: float, **fields: Any) -> None:
+    """Let a job have succeeded after so long."""
+    job_id = create(client, world, **fields)["id"]
+    world.bring(job_id, JobState.SUCCEEDED)
+    with world.database.writing() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(running_s=seconds))
+
+
+def test_a_queued_job_tells_when_it_may_have_ended(client: Any, world: World) -> None:
+    for seconds in (50.0, 60.0, 900.0):
+        succeeded(client, world, seconds)
+    first, second = create(client, world), create(client, world)
+    assert (first["eta_s"], second["eta_s"]) == (60.0, 120.0)
+    running(world, first["id"])
+    assert client.get(second["urls"]["self"]).json()["eta_s"] == 120.0
+
+
+def test_several_workers_shorten_the_wait(client: Any, world: World) -> None:
+    succeeded(client, world, 60.0)
+    for _ in range(2):
+        running(world, create(client, world)["id"])
+    assert create(client, world)["eta_s"] == 30.0 + 60.0
+    assert create(client, world)["eta_s"] == 30.0 + 30.0 + 60.0
+
+
+def test_a_profile_that_never_succeeded_and_an_empty_past_tell_nothing(
+    client: Any, world: World
+) -> None:
+    assert create(client, world)["eta_s"] is None
+    succeeded(client, world, 60.0, profile="quick")
+    assert create(client, world, profile="paper")["eta_s"] is None
+
+
+def test_another_tag_for_another_guess(client: Any, world: World) -> None:
+    url = create(client, world)["urls"]["self"]
+    tag = client.get(url).headers["etag"]
+    succeeded(client, world, 60.0)
+    assert client.get(url).headers["etag"] != tag
+
+
+def test_a_tenant_with_many_jobs_is_not_in_the_way(app: FastAPI, client: Any, world: World) -> None:
+    many, _ = tenant(app, "many")
+    for _ in range(5):
+        rows.add_job(world.database, tenant_id=many, queue="cpu.default")
+    assert create(client, world)["queue_position"] == 1

@@ -15,7 +15,7 @@ from store.keys import create_key
 from store.lifecycle import dispatch
 from store.records import ArtifactFile, MetricPoint
 from store.states import JobKind
-from store.tables import Base, Job, Worker
+from store.tables import Base, Blob, Job, Worker
 from tests.support.databases import contents
 from tests.support.rows import (
     add_job,
@@ -113,6 +113,36 @@ def test_every_migration_can_be_undone_and_done_again(bare_database: Database) -
     migrate.check(bare_database)
 
 
+def test_every_migration_can_be_undone_and_done_again_with_rows_in_the_tables(
+    bare_database: Database,
+) -> None:
+    migrate.upgrade(bare_database)
+    fill(bare_database)
+    first = tables(bare_database) - {"plans", "queue_turns"}
+    kept = {name: len(contents(bare_database)[name]) for name in first - {"jobs"}}
+    for _ in REVISIONS[1:]:
+        migrate.downgrade(bare_database, "-1")
+    for revision in REVISIONS[1:]:
+        migrate.upgrade(bare_database, revision)
+    migrate.check(bare_database)
+    after = contents(bare_database)
+    assert {name: len(after[name]) for name in kept} == kept
+    assert after["jobs"]
+
+
+def test_a_downgrade_forgets_the_blobs_that_may_have_lost_their_bytes(
+    bare_database: Database,
+) -> None:
+    migrate.upgrade(bare_database)
+    with bare_database.writing() as session:
+        now = database_now(session)
+        for name, condemned_at in (("ab" * 32, now), ("cd" * 32, None)):
+            session.add(Blob(sha256=name, bytes=1, created_at=now, condemned_at=condemned_at))
+    migrate.downgrade(bare_database, "0002")
+    migrate.upgrade(bare_database)
+    assert [row[0] for row in contents(bare_database)["blobs"]] == ["cd" * 32]
+
+
 def test_a_downgrade_behind_plans_keeps_every_other_row(bare_database: Database) -> None:
     migrate.upgrade(bare_database)
     fill(bare_database)
@@ -124,6 +154,8 @@ def test_a_downgrade_behind_plans_keeps_every_other_row(bare_database: Database)
     after = contents(bare_database)
     assert before.pop("plans")
     assert after.pop("plans") == []
+    assert before.pop("queue_turns")  # of a later migration than the plans
+    assert after.pop("queue_turns") == []
     for table, rows in before.items():
         assert after[table] == [row for row in rows if not any(job in row for job in planned)], (
             table
@@ -159,7 +191,12 @@ def test_a_job_may_not_be_of_a_kind_that_is_not_known(bare_database: Database) -
 def test_references_are_checked_again_after_a_migration(bare_database: Database) -> None:
     migrate.upgrade(bare_database)
     with pytest.raises(IntegrityError), bare_database.writing() as session:
-        session.execute(text("INSERT INTO outbox VALUES (1, 'job_none', 'io', 0, '2026-01-01')"))
+        session.execute(
+            text(
+                "INSERT INTO outbox (id, job_id, queue, priority, created_at)"
+                " VALUES (1, 'job_none', 'io', 0, '2026-01-01')"
+            )
+        )
 
 
 def test_a_migration_that_leaves_a_reference_to_nothing_is_undone(

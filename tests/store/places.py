@@ -37,6 +37,7 @@ def local_place(folder: Path) -> Place:
         return sorted(path.relative_to(folder).as_posix() for path in files)
 
     def overwrite(name: str, content: bytes) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
 
     return Place(BlobStore(folder.as_uri()), contents, overwrite)

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 from store import leases, records
 from store.blobs import remember
 from store.database import Database, database_now
-from store.garbage import forget_unreferenced
+from store.garbage import condemn_unreferenced
 from store.leases import Lease
 from store.lifecycle import LeaseLost, transition
 from store.records import ArtifactFile
@@ -193,7 +193,7 @@ def test_bytes_that_are_remembered_while_garbage_is_collected_stay(
 
     def collect() -> list[str]:
         with database.writing() as session:
-            return forget_unreferenced(session, grace_s=3600)
+            return condemn_unreferenced(session, grace_s=3600)
 
     with database.writing() as session:
         add_file(session, tenant_id, b"old bytes")

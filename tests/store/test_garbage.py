@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from sqlalchemy import Update, select, update
 from sqlalchemy.orm import Session
 
 from store import records
-from store.blobs import remember
+from store.blobs import BlobStore, remember
 from store.database import Database, database_now
-from store.garbage import forget_unreferenced
+from store.garbage import condemn_unreferenced, remove_condemned
 from store.records import ArtifactFile
 from store.tables import Blob, Dataset, Model
 from tests.support.rows import (
@@ -35,9 +37,16 @@ def age(database: Database) -> None:
         session.execute(update(Blob).values(created_at=yesterday))
 
 
-def forget(database: Database) -> list[str]:
+def condemn(database: Database) -> list[str]:
     with database.writing() as session:
-        return forget_unreferenced(session, grace_s=GRACE_S)
+        return condemn_unreferenced(session, grace_s=GRACE_S)
+
+
+def forget(database: Database) -> list[str]:
+    """Condemn what may go and remove it; returns what went."""
+    condemn(database)
+    with TemporaryDirectory() as folder:  # the tables never look at the bytes
+        return remove_condemned(database, BlobStore(Path(folder).as_uri()))
 
 
 def remembered(database: Database) -> set[str]:
@@ -154,3 +163,21 @@ def test_forgetting_twice_forgets_once(database: Database) -> None:
     age(database)
     assert len(forget(database)) == 1
     assert forget(database) == []
+
+
+def test_a_condemned_blob_that_is_stored_again_is_kept(database: Database) -> None:
+    with database.writing() as session:
+        remember(session, blob_of(KEPT))
+    age(database)
+    assert condemn(database) == [blob_of(KEPT).sha256]
+    with database.writing() as session:
+        remember(session, blob_of(KEPT))
+    assert forget(database) == []
+    assert remembered(database) == {blob_of(KEPT).sha256}
+
+
+def test_a_blob_is_condemned_once(database: Database) -> None:
+    with database.writing() as session:
+        remember(session, blob_of(b"unused"))
+    age(database)
+    assert (len(condemn(database)), condemn(database)) == (1, [])

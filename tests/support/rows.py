@@ -106,29 +106,33 @@ def add_tenant(database: Database) -> str:
 
 def add_job(database: Database, *, tenant_id: str | None = None, **columns: Any) -> str:
     """Add a queued job with no event and no outbox row; `columns` departs from that."""
-    job_id = new_id("job")
     owner = tenant_id or add_tenant(database)
     with database.writing() as session:
-        values: dict[str, Any] = {
-            "id": job_id,
-            "tenant_id": owner,
-            "kind": JobKind.COMPRESS,
-            "queue": "gpu.default",
-            "request": {},
-            "labels": {},
-            "priority": 0,
-            "state": JobState.QUEUED,
-            "progress": 0.0,
-            "attempt": 0,
-            "lost_attempts": 0,
-            "running_s": 0.0,
-            "event_count": 0,
-            "metric_count": 0,
-            "version": 1,
-            "created_at": database_now(session),
-        }
-        session.add(Job(**(values | columns)))
-    return job_id
+        job = job_row(session, tenant_id=owner, **columns)
+        session.add(job)
+    return job.id
+
+
+def job_row(session: Session, **columns: Any) -> Job:
+    """Return a queued job that is not yet added."""
+    values: dict[str, Any] = {
+        "id": new_id("job"),
+        "kind": JobKind.COMPRESS,
+        "queue": "gpu.default",
+        "request": {},
+        "labels": {},
+        "priority": 0,
+        "state": JobState.QUEUED,
+        "progress": 0.0,
+        "attempt": 0,
+        "lost_attempts": 0,
+        "running_s": 0.0,
+        "event_count": 0,
+        "metric_count": 0,
+        "version": 1,
+        "created_at": database_now(session),
+    }
+    return Job(**(values | columns))
 
 
 def add_file(session: Session, tenant_id: str, content: bytes) -> str:

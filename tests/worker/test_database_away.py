@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +19,7 @@ from worker.protocol import Event, Metric, Progress, Result
 
 
 class Moody(Database):
-    """Refuses some of its writing transactions, counted from 1."""
+    """Refuses some of its writing transactions, counted from 1; of the beats, those meanwhile."""
 
     def __init__(self, database: Database, refused: range) -> None:
         self.engine, self._read_engine = database.engine, database._read_engine
@@ -27,8 +28,10 @@ class Moody(Database):
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        self.asked += 1
-        if self.asked in self._refused:
+        beat = threading.current_thread() is not threading.main_thread()
+        if not beat:
+            self.asked += 1
+        if self.asked + beat in self._refused:
             raise OperationalError("BEGIN", {}, ConnectionRefusedError())
         with super().writing() as session:
             yield session
@@ -52,7 +55,7 @@ def test_what_was_said_while_the_database_was_away_is_written_when_it_is_back(
         )
     )
     job_id = shop.add_job()
-    work_on(shop, job_id, range(2, 5))
+    work_on(shop, job_id, range(1, 4))
     job = shop.job(job_id)
 
     assert (job.state, job.metric_count) == (JobState.SUCCEEDED, 1)

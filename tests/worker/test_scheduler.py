@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -26,10 +27,10 @@ from store.database import database_now
 from store.lifecycle import dispatch
 from store.settings import Settings
 from store.states import JobKind, JobState, Status
-from store.tables import Blob, Job, Model, OutboxMessage
+from store.tables import Job, Model, OutboxMessage
 from tests.support import rows
 from tests.support.requirements import require
-from tests.worker.shop import PATIENCE_S, WEIGHTS, Shop
+from tests.worker.shop import PATIENCE_S, Shop
 
 
 @dataclass
@@ -39,12 +40,18 @@ class FakeBroker:
     error: Exception = field(default_factory=lambda: BrokerError("connection refused"))
     fails_after: int = 10**9
     sent: list[tuple[str, list[str], str]] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, name: str, *, args: list[str], queue: str, retry: bool) -> None:
         assert not retry  # trying again is the next tick's business
         if len(self.sent) >= self.fails_after:
             raise self.error
         self.sent.append((name, args, queue))
+        self.unread[queue] += 1
+
+    def waiting(self, queue: str) -> int:
+        """Take the place of the scheduler's look into the broker."""
+        return self.unread[queue]
 
 
 @pytest.fixture
@@ -56,6 +63,7 @@ def scheduler_module(broker_is_set: None) -> Any:
 def broker(scheduler_module: Any, monkeypatch: pytest.MonkeyPatch) -> FakeBroker:
     fake = FakeBroker()
     monkeypatch.setattr(scheduler_module.app, "send_task", fake)
+    monkeypatch.setattr(scheduler_module, "calls_in_broker", fake.waiting)
     return fake
 
 
@@ -63,7 +71,7 @@ def broker(scheduler_module: Any, monkeypatch: pytest.MonkeyPatch) -> FakeBroker
 def make_scheduler(scheduler_module: Any, shop: Shop) -> Callable[..., Any]:
     def make(**values: Any) -> Any:
         configuration = shop.settings.model_copy(update=values)
-        return scheduler_module.Scheduler(shop.database, shop.blobs, configuration)
+        return scheduler_module.Scheduler(shop.database, configuration)
 
     return make
 
@@ -172,34 +180,35 @@ def test_a_validation_whose_worker_died_for_the_last_time_rejects_its_model(
     assert [reason["code"] for reason in model.reasons] == ["worker_lost"]
 
 
-def test_a_job_that_nobody_claimed_is_published_again(
+def let_a_minute_pass(shop: Shop) -> None:
+    with shop.database.writing() as session:
+        past = database_now(session) - timedelta(seconds=61)
+        session.execute(update(Job).values(dispatched_at=past))
+
+
+def test_a_job_whose_call_the_broker_lost_is_published_again(
     shop: Shop, broker: FakeBroker, make_scheduler: Callable[..., Any]
 ) -> None:
     job_id = waiting_job(shop)
     make_scheduler().tick()
-    with shop.database.writing() as session:
-        past = database_now(session) - timedelta(seconds=61)
-        session.execute(update(Job).values(dispatched_at=past))
+    broker.unread.clear()
+    let_a_minute_pass(shop)
     make_scheduler(redispatch_s=60.0).tick()
 
     assert [args for _, args, _ in broker.sent] == [[job_id], [job_id]]
 
 
-def test_collecting_removes_the_bytes_of_forgotten_blobs_and_no_others(
-    shop: Shop, make_scheduler: Callable[..., Any]
+def test_a_long_line_is_not_called_for_again_while_its_calls_wait_in_the_broker(
+    shop: Shop, broker: FakeBroker, make_scheduler: Callable[..., Any]
 ) -> None:
-    job_id = shop.add_job()
-    forgotten = shop.put(b"nothing refers to these bytes")
-    with shop.database.writing() as session:
-        yesterday = database_now(session) - timedelta(days=1)
-        session.execute(update(Blob).values(created_at=yesterday))
-    young = shop.put(b"nor to these, but they have just come")
-    make_scheduler().collect()
+    for _ in range(5):
+        waiting_job(shop)
+    make_scheduler().tick()
+    for _ in range(3):
+        let_a_minute_pass(shop)
+        make_scheduler(redispatch_s=60.0).tick()
 
-    names = {name.rsplit("/", 1)[1] for name in shop.blobs.names("sha256/")}
-    assert forgotten not in names
-    assert {young, shop.put(WEIGHTS)} <= names
-    assert shop.job(job_id).state == JobState.QUEUED
+    assert len(broker.sent) == 5
 
 
 def test_a_pass_that_fails_is_not_the_last(
@@ -269,3 +278,21 @@ def test_a_real_broker_gets_the_job_and_sigterm_ends_the_scheduler(
     assert message.headers["task"] == "cstar.run_job"
     assert message.payload[0] == [job_id]
     assert rows.count(shop.database, OutboxMessage) == 0
+
+
+def test_the_calls_that_wait_in_a_real_broker_are_counted(
+    real_broker: str, scheduler_module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler_module, "app", Celery(broker=real_broker, set_as_current=False))
+    assert scheduler_module.calls_in_broker("cpu.default") == 0
+    with connected(real_broker) as connection, connection.SimpleQueue("cpu.default") as queue:
+        for _ in range(3):
+            queue.put("a call")
+    assert scheduler_module.calls_in_broker("cpu.default") == 3
+
+
+def test_a_broker_that_is_away_has_no_calls(
+    scheduler_module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler_module, "BROKER_TIMEOUT_S", 0.01)
+    assert scheduler_module.calls_in_broker("cpu.default") == 0

@@ -52,6 +52,8 @@ def judge(error: Exception) -> Failure:
     if isinstance(error, MemoryError) or _is_allocation(error):
         return Failure(code="out_of_memory", message=text or "out of memory", retryable=True)
     text = f"{type(error).__name__}: {text}"[:MAX_MESSAGE]
+    if _is_full(error):
+        return Failure(code="storage_error", message=text, retryable=True)
     return Failure(code="internal", message=text, retryable=True)
 
 
@@ -70,6 +72,13 @@ def _is_allocation(error: Exception) -> bool:
         return error.errno == errno.ENOMEM
     words = ("can't allocate memory", "not enough memory", "out of memory")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Say whether the disk under the folder was full, here or behind another error."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return error is not None and _is_full(error.__cause__ or error.__context__)
 
 
 if __name__ == "__main__":

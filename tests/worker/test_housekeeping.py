@@ -1,0 +1,91 @@
+"""Garbage and scrubbing, as the scheduler's process does them beside its passes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+
+from store.database import database_now
+from store.states import JobState
+from store.tables import Blob
+from tests.worker.shop import PATIENCE_S, WEIGHTS, Shop
+from worker import housekeeping
+from worker.housekeeping import Housekeeper
+
+
+def age(shop: Shop, *, days: float = 1) -> None:
+    with shop.database.writing() as session:
+        then = database_now(session) - timedelta(days=days)
+        session.execute(update(Blob).values(created_at=then))
+
+
+def keeper(shop: Shop) -> Housekeeper:
+    return Housekeeper(shop.database, shop.blobs, shop.settings)
+
+
+def names(shop: Shop) -> set[str]:
+    return {name.rsplit("/", 1)[1] for name in shop.blobs.names("sha256/")}
+
+
+def test_collecting_removes_the_bytes_of_forgotten_blobs_and_no_others(shop: Shop) -> None:
+    job_id = shop.add_job()
+    forgotten = shop.put(b"nothing refers to these bytes")
+    age(shop)
+    young = shop.put(b"nor to these, but they have just come")
+    keeper(shop).collect(orphans=True)
+
+    assert forgotten not in names(shop)
+    assert {young, shop.put(WEIGHTS)} <= names(shop)
+    assert shop.job(job_id).state == JobState.QUEUED
+
+
+def test_a_blob_that_is_due_is_scrubbed_and_one_that_rotted_is_reported(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop, housekeeper = threading.Event(), keeper(shop)
+    assert not housekeeper.scrub(stop)
+    sha256 = shop.put(b"bytes that rot")
+    age(shop, days=8)
+    (shop.settings.data_dir.parent / "blobs" / "sha256" / sha256[:2] / sha256).write_bytes(b"rot")
+    with caplog.at_level(logging.ERROR):
+        assert housekeeper.scrub(stop)
+    assert f"blob {sha256} is damaged" in caplog.text
+    assert not housekeeper.scrub(stop)
+
+
+def test_housekeeping_that_fails_is_tried_again_until_it_is_stopped(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "IDLE_S", 0.001)
+    stop, housekeeper = threading.Event(), keeper(shop)
+    passes: list[int] = []
+
+    def collect() -> None:
+        passes.append(1)
+        if len(passes) == 1:
+            raise RuntimeError("the database is away")
+        stop.set()
+
+    monkeypatch.setattr(housekeeper, "collect_when_due", collect)
+    thread = threading.Thread(target=housekeeper.run, args=[stop])
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    assert len(passes) == 2
+
+
+def test_garbage_is_collected_when_it_is_due_and_not_before(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten = shop.put(b"nothing refers to these bytes")
+    age(shop)
+    housekeeper = keeper(shop)
+    housekeeper.collect_when_due()
+    assert forgotten in names(shop)
+    monkeypatch.setattr(housekeeping, "GARBAGE_INTERVAL_S", 0.0)
+    keeper(shop).collect_when_due()
+    assert forgotten not in names(shop)

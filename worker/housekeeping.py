@@ -1,0 +1,74 @@
+"""What the scheduler does for the blob store, beside its passes: garbage and scrubbing."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from store import garbage
+from store.blobs import BlobStore
+from store.database import Database
+from store.scrub import Scrubber
+from store.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+GARBAGE_INTERVAL_S = 600.0
+ORPHAN_INTERVAL_S = 6 * 3600.0  # lists everything that is stored
+GARBAGE_GRACE_S = 3600.0
+IDLE_S = 10.0  # between two looks at whether there is something to do
+
+
+class Housekeeper:
+    """`run()` goes on until `stop` is set; any number may run."""
+
+    def __init__(self, database: Database, blobs: BlobStore, configuration: Settings) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._settings = configuration
+        now = time.monotonic()
+        self._next_collection_at = now + GARBAGE_INTERVAL_S
+        self._next_orphans_at = now + ORPHAN_INTERVAL_S
+
+    def run(self, stop: threading.Event) -> None:
+        """Collect garbage now and then, and read again what nobody has read for long."""
+        while not stop.wait(IDLE_S):
+            try:
+                self.collect_when_due()
+                while not stop.is_set() and self.scrub(stop):
+                    self.collect_when_due()
+            except Exception:
+                logger.exception("housekeeping failed; trying again")
+
+    def collect_when_due(self) -> None:
+        """Collect garbage every GARBAGE_INTERVAL_S."""
+        now = time.monotonic()
+        if now >= self._next_collection_at:
+            self._next_collection_at = now + GARBAGE_INTERVAL_S
+            self.collect(orphans=now >= self._next_orphans_at)
+            if now >= self._next_orphans_at:
+                self._next_orphans_at = now + ORPHAN_INTERVAL_S
+
+    def collect(self, *, orphans: bool = False) -> None:
+        """Remove blobs nothing refers to and what was left in staging; `orphans`: rowless bytes."""
+        if orphans:
+            garbage.condemn_orphans(self._database, self._blobs, grace_s=GARBAGE_GRACE_S)
+        with self._database.writing() as session:
+            garbage.condemn_unreferenced(session, grace_s=GARBAGE_GRACE_S)
+        removed = garbage.remove_condemned(self._database, self._blobs)
+        swept = self._blobs.sweep_staging(grace_s=GARBAGE_GRACE_S)
+        if removed or swept:
+            logger.info("removed %d blobs and %d left-overs", len(removed), swept)
+
+    def scrub(self, stop: threading.Event) -> bool:
+        """Check the blob that is due, if there is one; says whether there was."""
+        rate = self._settings.scrub_bytes_per_s
+        scrubber = Scrubber(self._database, self._blobs, rate, pause=stop.wait)
+        sha256 = scrubber.due(interval_s=self._settings.scrub_interval_s)
+        if sha256 is None:
+            return False
+        damage = scrubber.check(sha256)
+        if damage is not None:
+            logger.error("blob %s is %s; see docs/errors.md, storage_error", sha256, damage)
+        return True
