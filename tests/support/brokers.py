@@ -11,7 +11,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
+
+import amqp
+import redis
 
 from stack.broker import SOCKET, valkey_options
 from tests.support.requirements import require
@@ -56,6 +60,10 @@ class Broker:
             self._process = None
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def version(self) -> str:
+        """Return what the running server says of itself."""
+        raise NotImplementedError
+
     def _command(self) -> list[str]:
         raise NotImplementedError
 
@@ -84,6 +92,10 @@ class Valkey(Broker):
         super().__init__(f"redis+socket://{folder / SOCKET}", folder)
         self._binary = binary
 
+    def version(self) -> str:
+        client = redis.Redis(unix_socket_path=str(self._folder / SOCKET))
+        return f"Valkey {client.info('server')['valkey_version']}"
+
     def _command(self) -> list[str]:
         return [self._binary, *valkey_options(self._folder)]
 
@@ -100,12 +112,14 @@ class Redis(Broker):
         self._address = (host, free_port(host))
         super().__init__(f"redis://{host}:{self._address[1]}/0", folder)
 
+    def version(self) -> str:
+        return f"Redis {redis.Redis.from_url(self.url).info('server')['redis_version']}"
+
     def _command(self) -> list[str]:
         host, port = self._address
-        options = ["--save", "", "--appendonly", "no", "--dir", str(self._folder)]
-        return ["redis-server", "--bind", host, "--port", str(port), *options] + [
-            *("--maxmemory-policy", "noeviction", "--protected-mode", "no")
-        ]
+        options = ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]
+        place = ["--bind", host, "--port", str(port), "--dir", str(self._folder)]
+        return ["redis-server", *place, *options, "--protected-mode", "no"]
 
     def _connect(self) -> socket.socket:
         return socket.create_connection(self._address)
@@ -117,6 +131,10 @@ class RabbitMQ(Broker):
     def __init__(self, folder: Path) -> None:
         self._port = free_port()
         super().__init__(f"amqp://guest:guest@127.0.0.1:{self._port}//", folder)
+
+    def version(self) -> str:
+        with amqp.Connection(f"127.0.0.1:{self._port}") as connection:
+            return f"RabbitMQ {connection.server_properties['version']}"
 
     def _command(self) -> list[str]:
         return [str(RABBITMQ_SERVER)]
@@ -153,6 +171,9 @@ class Files(Broker):
 
     def start(self) -> None:
         """There is nothing to be started: every process makes the folders that it needs."""
+
+    def version(self) -> str:
+        return f"kombu {version('kombu')}"
 
     def kill(self) -> None:
         """Lose the messages; the folders stay, since processes look into them."""

@@ -1,6 +1,6 @@
 """The Celery app of the service, whose workers give small models to the small runner.
 
-`celery -A tests.support.small_app worker ...`. Everything else is what a worker of the service does.
+`celery -A tests.support.small_app worker ...`; all else is what a worker of the service does.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from stack.children import Child
 from store.states import JobState
 from tests.e2e.watching import until
@@ -46,7 +44,8 @@ def test_a_waiting_job_of_higher_priority_is_run_first(site: Site, worker: Child
     site.cancel(running)
     first, second = site.finished(urgent), site.finished(late)
 
-    assert first.started_at and second.started_at
+    assert first.started_at
+    assert second.started_at
     assert first.started_at < second.started_at
 
 
