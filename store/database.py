@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.orm import Session
 
 _READING: dict[str, dict[str, Any]] = {
@@ -17,6 +17,14 @@ _READING: dict[str, dict[str, Any]] = {
     "postgresql": {
         "isolation_level": "REPEATABLE READ"
     },  # else every statement sees its own moment
+}
+# of libpq: seconds, but milliseconds for the one that bounds what was sent and not acknowledged
+_PATIENCE = {
+    "connect_timeout": "10",
+    "keepalives_idle": "5",
+    "keepalives_interval": "5",
+    "keepalives_count": "2",
+    "tcp_user_timeout": "15000",
 }
 
 
@@ -62,7 +70,14 @@ def _engine(url: str) -> Engine:
         return _sqlite_engine(url, parsed.database)
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
-    return create_engine(parsed, pool_pre_ping=True)
+    return create_engine(parsed.update_query_dict(_given_up_soon(parsed)), pool_pre_ping=True)
+
+
+def _given_up_soon(url: URL) -> dict[str, str]:
+    """Return the settings by which a server that a network has lost is an error within 15 s."""
+    if url.get_backend_name() != "postgresql":
+        return {}
+    return {name: value for name, value in _PATIENCE.items() if name not in url.query}
 
 
 def _sqlite_engine(url: str, path: str | None) -> Engine:

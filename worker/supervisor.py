@@ -19,15 +19,18 @@ from store.states import ErrorCode, JobState
 from store.tables import Job
 from worker.attempt import Attempt
 from worker.channel import Channel, ProtocolError
-from worker.executors import ask_to_stop, end, has_ended, start_runner
+from worker.deadman import Deadman
+from worker.executors import ask_to_stop, end, has_ended, kill_group, start_runner
 from worker.outcome import Outcome, conclude
 from worker.protocol import AnyMessage, Failure, Result, Stopped
 from worker.reporter import Reporter
+from worker.usage import Limits, excess
 from worker.workspace import LOG_FILE, workspace
 
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.2
+USAGE_INTERVAL_S = 0.5
 LAST_BREATH_S = 5.0  # between hanging up and ending
 STORAGE_ERRORS = (OSError, ObjectStoreError, DigestMismatch)
 
@@ -67,7 +70,9 @@ class Supervision:
     def __init__(self, attempt: Attempt, folder: Path) -> None:
         self._database = attempt.database
         self._lease = attempt.lease
+        self._folder = folder
         self._settings = settings = attempt.settings
+        self._limits = Limits.of(settings)
         self._reporter = Reporter(attempt, folder)
         now = time.monotonic()
         self._deadline = self._runtime_deadline(now)  # before there is a process to lose
@@ -79,7 +84,9 @@ class Supervision:
         self._verdict: Outcome | None = None
         self._heard_at = now
         self._lease_ends_at = now + settings.lease_s
+        self._deadman = Deadman(lambda: kill_group(self._process), at=self._lease_ends_at)
         self._next_beat_at = now
+        self._next_look_at = now + USAGE_INTERVAL_S
         self._kill_at: float | None = None
 
     def watch(self, draining: Callable[[], bool]) -> Outcome:
@@ -95,6 +102,7 @@ class Supervision:
 
     def kill(self) -> None:
         """End the runner and everything it started, and let go of its pipe."""
+        self._deadman.call_off()  # first: it must not meet a process that has been reaped
         end(self._process)
         self._channel.close()
         assert self._process.stdout is not None
@@ -152,6 +160,7 @@ class Supervision:
             self._next_beat_at = now + 1.0
             return
         self._lease_ends_at = now + self._settings.lease_s
+        self._deadman.put_off(at=self._lease_ends_at)
         if state in (JobState.PAUSING, JobState.CANCELLING):
             self._stop()
 
@@ -171,7 +180,15 @@ class Supervision:
         if now - self._heard_at > self._settings.stall_timeout_s:
             text = f"no sign of progress for {self._settings.stall_timeout_s:.0f} s"
             return Outcome.lost(ErrorCode.STALLED, text)
-        return None
+        return self._excess(now)
+
+    def _excess(self, now: float) -> Outcome | None:
+        """Return the outcome when the runner has taken more of the machine than it may."""
+        if now < self._next_look_at:
+            return None
+        self._next_look_at = now + USAGE_INTERVAL_S
+        found = excess(self._process.pid, self._folder, self._limits)
+        return None if found is None else Outcome.failed(found.code, found.message)
 
     def _without_a_word(self) -> Outcome:
         if self._kill_at is not None:

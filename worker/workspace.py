@@ -99,6 +99,7 @@ def _spec(session: Session, job: Job, settings: Settings) -> Spec:
         subject=_subject(session, job),
         threads=settings.runner_threads,
         memory_bytes=settings.runner_memory_bytes,
+        max_tasks=settings.runner_tasks,
         checkpoint_interval_s=settings.checkpoint_interval_s,
     )
 

@@ -74,7 +74,7 @@ def judged(act):
         act()
     except Exception as error:
         return judge(error).code
-confine(memory_bytes=1 << 20, threads=1)
+confine(memory_bytes=1 << 20, max_tasks=100, threads=1)
 acts = {
     "python": lambda: bytearray(1 << 30),
     "numpy": lambda: numpy.zeros(1 << 30),

@@ -33,7 +33,7 @@ def main() -> None:
     spec = Spec.model_validate_json((folder / SPEC_FILE).read_text())
     module, function = KINDS[spec.kind]
     work = getattr(importlib.import_module(module), function)
-    confine(memory_bytes=spec.memory_bytes, threads=spec.threads)
+    confine(memory_bytes=spec.memory_bytes, max_tasks=spec.max_tasks, threads=spec.threads)
     try:
         work(spec, folder, voice)
     except Exception as error:
