@@ -16,6 +16,7 @@ from store.settings import settings
 from worker.broker import broker_url, celery_configuration
 from worker.executors import SandboxUnavailable, sandbox_name
 from worker.identity import register
+from worker.workspace import sweep
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,11 @@ def _refuse_without_sandbox(**_: Any) -> None:
         sandbox_name()
     except SandboxUnavailable as error:
         raise SystemExit(str(error)) from None
+
+
+@worker_init.connect
+def _sweep(**_: Any) -> None:
+    sweep(settings().data_dir.resolve() / "work")
 
 
 @worker_ready.connect

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,11 +33,8 @@ def workspace(attempt: Attempt) -> Iterator[Path]:
     """Prepare the folder of an attempt and remove it afterwards, whatever happened."""
     lease, settings = attempt.lease, attempt.settings
     work = settings.data_dir.resolve() / "work"
-    folder = work / f"{lease.job_id}.{lease.attempt}"
-    for left_over in work.glob(f"{lease.job_id}.*"):  # of attempts whose worker was killed
-        shutil.rmtree(left_over, ignore_errors=True)
-    (folder / OUTPUT_FOLDER).mkdir(parents=True)
-    try:
+    with _claimed(work, f"{lease.job_id}.{lease.attempt}") as folder:
+        (folder / OUTPUT_FOLDER).mkdir()
         with attempt.database.reading() as session:
             job = session.get_one(Job, lease.job_id)
             inputs = _inputs(session, job)
@@ -45,8 +43,41 @@ def workspace(attempt: Attempt) -> Iterator[Path]:
             attempt.blobs.fetch(sha256, folder / name)
         (folder / SPEC_FILE).write_text(spec.model_dump_json())
         yield folder
+
+
+def sweep(work: Path) -> None:
+    """Remove the folders of attempts whose worker has died; those that live hold a lock."""
+    if not work.exists():
+        return
+    with _locked(work, fcntl.LOCK_EX):
+        for folder in work.iterdir():
+            with suppress(OSError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _claimed(work: Path, name: str) -> Iterator[Path]:
+    """Make a folder that is kept as long as this process lives, and remove it at the end."""
+    folder = work / name
+    work.mkdir(parents=True, exist_ok=True)
+    sweep(work)
+    with ExitStack() as stack:
+        with _locked(work, fcntl.LOCK_EX):  # nobody sweeps before it is locked
+            folder.mkdir()
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.enter_context(_locked(folder, fcntl.LOCK_EX))
+        yield folder
+
+
+@contextmanager
+def _locked(folder: Path, operation: int) -> Iterator[None]:
+    """Hold a lock on a folder, which ends with the process; raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, operation)
+        yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
 
 
 def keep(blobs: BlobStore, path: Path) -> StoredBlob:
