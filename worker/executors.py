@@ -20,6 +20,7 @@ from store.settings import settings
 SYSTEM_FOLDERS = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache")
 MEMORY_FOLDERS = ("/tmp", "/dev/shm")  # noqa: S108  (they cost memory, so they are small)
 MEMORY_BYTES = str(256 << 20)
+DEVICES = Path("/dev")
 LIBRARY_PACKAGES = ("cstar_core", "store", "worker")
 
 
@@ -144,7 +145,7 @@ def _gpus() -> list[str]:
     """Return how bubblewrap lets the devices of a driver in, for workers that were given some."""
     if not os.environ.get("CUDA_VISIBLE_DEVICES"):
         return []
-    devices = sorted(str(path) for path in Path("/dev").glob("nvidia*"))
+    devices = sorted(str(path) for path in DEVICES.glob("nvidia*"))
     return [part for path in devices for part in ("--dev-bind", path, path)]
 
 
