@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 _READING: dict[str, dict[str, Any]] = {
@@ -18,6 +19,7 @@ _READING: dict[str, dict[str, Any]] = {
         "isolation_level": "REPEATABLE READ"
     },  # else every statement sees its own moment
 }
+IDLE_TRANSACTION_S = 10  # between two statements; ours never wait for anybody else
 # of libpq: seconds, but milliseconds for the one that bounds what was sent and not acknowledged
 _PATIENCE = {
     "connect_timeout": "10",
@@ -56,6 +58,11 @@ class Database:
         self.engine.dispose()
 
 
+def is_away(error: DBAPIError) -> bool:
+    """Say whether an error is that of a database that cannot be reached, or not at the moment."""
+    return isinstance(error, OperationalError) or error.connection_invalidated
+
+
 def database_now(session: Session) -> datetime:
     """Return the database's own clock, in UTC: leases are compared on one clock only."""
     if session.get_bind().dialect.name == "sqlite":  # in this very process, on this very machine
@@ -70,7 +77,17 @@ def _engine(url: str) -> Engine:
         return _sqlite_engine(url, parsed.database)
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
-    return create_engine(parsed.update_query_dict(_given_up_soon(parsed)), pool_pre_ping=True)
+    engine = create_engine(parsed.update_query_dict(_given_up_soon(parsed)), pool_pre_ping=True)
+    if parsed.get_backend_name() == "postgresql":
+        event.listen(engine, "connect", _on_postgresql_connect)
+    return engine
+
+
+def _on_postgresql_connect(connection: Any, _record: Any) -> None:
+    """Have the server end the transaction of a client that is gone: it locks the row of its job."""
+    connection.autocommit = True
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_S}s'")
+    connection.autocommit = False
 
 
 def _given_up_soon(url: URL) -> dict[str, str]:

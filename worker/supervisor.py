@@ -10,10 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from obstore.exceptions import BaseError as ObjectStoreError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from store import leases
 from store.blobs import DigestMismatch
+from store.database import is_away
 from store.lifecycle import LeaseLost
 from store.states import ErrorCode, JobState
 from store.tables import Job
@@ -119,7 +120,9 @@ class Supervision:
                 self._take(self._unreported[0])
                 self._unreported.popleft()
             self._reporter.flush(due_only=True)
-        except OperationalError:
+        except DBAPIError as error:
+            if not is_away(error):
+                raise
             logger.exception("%s: the database is away", self._lease.job_id)
 
     def _listen(self) -> None:
@@ -153,9 +156,11 @@ class Supervision:
         try:
             with self._database.writing() as session:
                 state = leases.heartbeat(session, self._lease, lease_s=self._settings.lease_s)
-        except OperationalError:
+        except DBAPIError as error:
+            if not is_away(error):
+                raise
             logger.exception("%s: heartbeat failed", self._lease.job_id)
-            if now >= self._lease_ends_at:  # nobody may work on without a lease
+            if time.monotonic() >= self._lease_ends_at:  # nobody may work on without a lease
                 raise LeaseLost(self._lease.job_id) from None
             self._next_beat_at = now + 1.0
             return

@@ -129,16 +129,19 @@ class Site:
         found = small.read_stamps(self.stamps_file)
         return [stamp for stamp in found if job_id is None or stamp.job_id == job_id]
 
+    def works_on(self, worker: Child, job_id: str) -> bool:
+        """Say whether a job is at this worker."""
+        assert worker.process is not None
+        with self.database.reading() as session:
+            row = session.get(Worker, self.job(job_id).worker_id)
+        return row is not None and row.pid == worker.process.pid
+
     def _announced(self, worker: Child) -> bool:
         assert worker.process is not None
         assert worker.process.poll() is None, worker.last_words()
-        below = [worker.process.pid]
-        with suppress(psutil.NoSuchProcess):
-            family = psutil.Process(worker.process.pid).children(recursive=True)
-            below += [process.pid for process in family]
         with self.database.reading() as session:
-            known = session.scalars(select(Worker.pid)).all()
-        return not set(below).isdisjoint(known)
+            known = select(Worker.id).where(Worker.pid == worker.process.pid)
+            return session.scalar(known) is not None
 
     def _start(
         self, name: str, command: list[str], environment: Mapping[str, str] | None = None
