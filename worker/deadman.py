@@ -16,6 +16,7 @@ class Deadman:
     def __init__(self, act: Callable[[], None], *, at: float) -> None:
         self._act, self._at = act, at
         self._called_off = False
+        self.has_acted = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -38,4 +39,5 @@ class Deadman:
             while not self._called_off and (left := self._at - time.monotonic()) > 0:
                 self._changed.wait(left)
             if not self._called_off:
+                self.has_acted = True
                 self._act()

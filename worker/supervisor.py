@@ -98,6 +98,8 @@ class Supervision:
             if draining():
                 self._stop()
             self._verdict = self._verdict or self._overrun()
+        if self._deadman.has_acted:
+            raise LeaseLost(self._lease.job_id)
         self._reporter.flush()
         return self._verdict or self._without_a_word()
 
