@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from store import leases
 from store.blobs import DigestMismatch
-from store.database import is_away
+from store.database import database_now, is_away
 from store.lifecycle import LeaseLost
 from store.states import ErrorCode, JobState
 from store.tables import Job
@@ -76,7 +76,8 @@ class Supervision:
         self._limits = Limits.of(settings)
         self._reporter = Reporter(attempt, folder)
         now = time.monotonic()
-        self._deadline = self._runtime_deadline(now)  # before there is a process to lose
+        # before there is a process to lose
+        self._deadline, self._lease_ends_at = self._deadlines(now)
         self._process = start_runner(folder, folder / LOG_FILE)
         assert self._process.stdout is not None
         self._channel = Channel(self._process.stdout.fileno())
@@ -84,7 +85,6 @@ class Supervision:
         self._unreported: deque[AnyMessage] = deque()
         self._verdict: Outcome | None = None
         self._heard_at = now
-        self._lease_ends_at = now + settings.lease_s
         self._deadman = Deadman(lambda: kill_group(self._process), at=self._lease_ends_at)
         self._next_beat_at = now
         self._next_look_at = now + USAGE_INTERVAL_S
@@ -202,9 +202,13 @@ class Supervision:
             return Outcome.released()
         return Outcome.died(end(self._process, patience_s=LAST_BREATH_S))
 
-    def _runtime_deadline(self, now: float) -> float | None:
+    def _deadlines(self, now: float) -> tuple[float | None, float]:
+        """Return when the job's time is up, if ever, and when its lease is (inputs took theirs)."""
         with self._database.reading() as session:
             job = session.get_one(Job, self._lease.job_id)
-            if job.max_runtime_s is None:
-                return None
-            return now + job.max_runtime_s - job.running_s
+            runtime = job.max_runtime_s
+            deadline = None if runtime is None else now + runtime - job.running_s
+            if job.lease_expires_at is None:  # it was taken away, as the first beat will find
+                return deadline, now
+            left = (job.lease_expires_at - database_now(session)).total_seconds()
+            return deadline, now + min(left, self._settings.lease_s)

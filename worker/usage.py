@@ -50,7 +50,7 @@ def excess(leader: int, folder: Path, limits: Limits) -> Excess | None:
     tasks = sum(process.tasks for process in processes)
     if tasks > limits.tasks:
         return Excess(ErrorCode.INTERNAL, f"the runner had {tasks} threads and processes")
-    if sum(map(_private_bytes, processes)) > limits.memory_bytes:
+    if _take_more_than(limits.memory_bytes, processes):
         text = f"the job took more than {limits.memory_bytes:,} bytes of memory"
         return Excess(ErrorCode.OUT_OF_MEMORY, text)
     if _fills(folder, limits.disk_bytes):
@@ -89,7 +89,23 @@ def _processes() -> Iterator[Process]:
             yield Process(int(name), int(parent), int(session), int(rest[13]))
 
 
-def _private_bytes(process: Process) -> int:
+def _take_more_than(limit: int, processes: list[Process]) -> bool:
+    """Say whether processes take more memory; what they share counts once, which is slow to say."""
+    return (
+        sum(map(_resident_bytes, processes)) > limit
+        and sum(map(_proportional_bytes, processes)) > limit
+    )
+
+
+def _proportional_bytes(process: Process) -> int:
+    """Return a process's share of the memory it has resident (its PSS)."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+        return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+    return 0
+
+
+def _resident_bytes(process: Process) -> int:
     """Return the resident memory of a process without the files that it maps."""
     with suppress(OSError, ValueError):
         _, resident, shared, *_ = Path(f"/proc/{process.pid}/statm").read_text().split()

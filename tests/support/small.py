@@ -80,8 +80,9 @@ def expected(seed: int) -> str:
 
 
 def read_stamps(path: Path) -> list[Stamp]:
-    """Return the stamps of all runners in the order they were written."""
-    return [Stamp(**json.loads(line)) for line in path.read_text().splitlines()]
+    """Return the stamps of all runners in the order they were written, between their last words."""
+    lines = path.read_text(errors="replace").splitlines()
+    return [Stamp(**json.loads(line)) for line in lines if line.startswith('{"attempt": ')]
 
 
 def overlaps(stamps: Iterable[Stamp]) -> list[tuple[str, str]]:
