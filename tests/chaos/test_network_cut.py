@@ -24,7 +24,7 @@ from tests.support.proxy import proxy
 from tests.support.site import Site, log_has
 from tests.support.small_runner import STEPS_A_PHASE
 
-SOON = {"tcp_user_timeout": "4000", "connect_timeout": "2"}
+SOON = {"tcp_user_timeout": "2000", "connect_timeout": "2"}
 
 
 class Link(Protocol):
