@@ -50,6 +50,7 @@ def campaign(broker_name: str, database_name: str, arguments: argparse.Namespace
         seed=arguments.seed,
         jobs=arguments.jobs,
         kills=arguments.kills,
+        step_s=0.1,
         gap_s=(0.5, 3.5),
         compressions=arguments.compressions,
         ends_within_s=600.0,
@@ -68,8 +69,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--brokers", nargs="+", choices=brokers.NAMES, default=brokers.NAMES)
     parser.add_argument("--databases", nargs="+", choices=DATABASES, default=DATABASES)
-    parser.add_argument("--jobs", type=int, default=40, help="small jobs (default: 40)")
-    parser.add_argument("--kills", type=int, default=35, help="kills at most (default: 35)")
+    parser.add_argument("--jobs", type=int, default=24, help="small jobs (default: 24)")
+    parser.add_argument("--kills", type=int, default=21, help="kills at most (default: 21)")
     parser.add_argument("--compressions", type=int, default=1, help="real jobs (default: 1)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, default=RESULTS)

