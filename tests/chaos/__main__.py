@@ -51,7 +51,7 @@ def campaign(broker_name: str, database_name: str, arguments: argparse.Namespace
         jobs=arguments.jobs,
         kills=arguments.kills,
         step_s=0.1,
-        gap_s=(0.5, 3.5),
+        gap_s=(0.2, 2.5),
         compressions=arguments.compressions,
         ends_within_s=600.0,
     )

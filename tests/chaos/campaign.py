@@ -20,7 +20,7 @@ from store.database import Database
 from store.settings import Settings
 from store.states import FINAL, JobKind, JobState
 from store.tables import Artifact, Job, JobEvent, Tenant
-from tests.chaos.kills import KILLS
+from tests.chaos.kills import KILLS, is_at_work
 from tests.chaos.stack import ChaosStack
 from tests.e2e.requests import job_body, upload_digits
 from tests.support import rows, small
@@ -52,7 +52,7 @@ class Plan:
     jobs: int
     kills: int
     step_s: float = 0.05
-    gap_s: tuple[float, float] = (0.5, 1.5)
+    gap_s: tuple[float, float] = (0.1, 1.0)
     workers: int = 2
     ends_within_s: float = 240.0
     compressions: int = 0  # real ones, of the demo's network
@@ -148,10 +148,18 @@ class Campaign:
         kinds = [kind for _ in range(self.plan.kills) for kind in KILLS][: self.plan.kills]
         self._rng.shuffle(kinds)
         for kind in kinds:
-            time.sleep(self._rng.uniform(*self.plan.gap_s))
-            if self._all_ended():
+            if not self._await_work():
                 return
+            time.sleep(self._rng.uniform(*self.plan.gap_s))
             self.kills[kind] += KILLS[kind](self.stack, self._rng)
+
+    def _await_work(self) -> bool:
+        """Wait for a runner to be there, so that something is disturbed; false when all is over."""
+        while not self._all_ended():
+            if is_at_work(self.stack):
+                return True
+            time.sleep(0.05)
+        return False
 
     def _await_end(self) -> None:
         deadline = time.monotonic() + self.plan.ends_within_s

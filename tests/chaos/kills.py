@@ -17,21 +17,21 @@ Kill = Callable[[ChaosStack, random.Random], bool]
 
 def worker_group(stack: ChaosStack, rng: random.Random) -> bool:
     """Kill a worker, its pool, its runners: as when the power of a machine fails."""
-    family = _family(stack.children[rng.choice(stack.job_workers)])
+    family = _some_worker(stack, rng)
     kill(family)
     return bool(family)
 
 
 def worker_parent(stack: ChaosStack, rng: random.Random) -> bool:
     """Kill the main process of a worker; what is below it must die of that."""
-    family = _family(stack.children[rng.choice(stack.job_workers)])
+    family = _some_worker(stack, rng)
     kill(family[:1])
     return bool(family)
 
 
 def pool_process(stack: ChaosStack, rng: random.Random) -> bool:
     """Kill the supervisor of a job under its worker."""
-    family = _family(stack.children[rng.choice(stack.job_workers)])
+    family = _some_worker(stack, rng)
     below = [process for process in family[1:] if _parent(process) == family[0].pid]
     kill(below[:1])
     return bool(below)
@@ -39,13 +39,10 @@ def pool_process(stack: ChaosStack, rng: random.Random) -> bool:
 
 def runner(stack: ChaosStack, rng: random.Random) -> bool:
     """Kill one of the processes that make up a runner (bubblewrap's among them)."""
-    workers = rng.sample(stack.job_workers, len(stack.job_workers))
-    for name in workers:
-        below = [process for process in _family(stack.children[name]) if _is_runners(process)]
-        if below:
-            kill([rng.choice(below)])
-            return True
-    return False
+    below = [process for process in _some_worker(stack, rng) if _is_runners(process)]
+    if below:
+        kill([rng.choice(below)])
+    return bool(below)
 
 
 def broker(stack: ChaosStack, _rng: random.Random) -> bool:
@@ -69,6 +66,22 @@ KILLS: dict[str, Kill] = {
     function.__name__: function
     for function in (worker_group, worker_parent, pool_process, runner, broker, scheduler, api)
 }
+
+
+def is_at_work(stack: ChaosStack) -> bool:
+    """Say whether there is a runner."""
+    return any(map(_is_busy, (_family(stack.children[name]) for name in stack.job_workers)))
+
+
+def _some_worker(stack: ChaosStack, rng: random.Random) -> list[psutil.Process]:
+    """Return a worker and everything below it, one that has a runner if there is any."""
+    names = rng.sample(stack.job_workers, len(stack.job_workers))
+    families = [_family(stack.children[name]) for name in names]
+    return max(families, key=_is_busy)
+
+
+def _is_busy(family: list[psutil.Process]) -> bool:
+    return any(map(_is_runners, family))
 
 
 def _kill_child(stack: ChaosStack, name: str) -> bool:
