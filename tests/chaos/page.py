@@ -63,7 +63,7 @@ def _compressed(rows: list[dict[str, Any]]) -> str:
     digests = {digest for row in rows for digest in row["compressed"]}
     total = sum(len(row["compressed"]) for row in rows)
     return (
-        f"{total} real compressions among them, each disturbed: {len(digests)} distinct "
+        f"{total} real compressions among them, of one request: {len(digests)} distinct "
         f"`model.safetensors` ({', '.join(sorted(digest[:12] for digest in digests))})."
     )
 
