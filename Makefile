@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 PEERS := .venv/.peers
 PACKAGES := api benchmarks cstar_client cstar_core migrations stack store tests worker
 
-.PHONY: help demo test bench up format lint types arrows tests generate lock clean
+.PHONY: help demo test bench chaos up format lint types arrows tests generate lock clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -17,6 +17,9 @@ test: lint types arrows tests  ## everything that must hold before a change land
 
 bench: $(PEERS)  ## measure speed beside the peers; DATA=folder adds trained CIFAR-10 networks
 	$(BIN)/python -m benchmarks --json benchmarks/results/p_table.json $(if $(DATA),--data $(DATA))
+
+chaos: $(INSTALLED)  ## kill processes at seeded times, on every broker and database (20 minutes)
+	$(BIN)/python -m tests.chaos
 
 up: $(INSTALLED)  ## keep the stack running on http://127.0.0.1:8000 until Ctrl-C
 	$(BIN)/python -m stack up

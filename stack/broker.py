@@ -24,6 +24,12 @@ def embedded_broker(settings: Settings, logs: Path) -> tuple[str, Child | None]:
     if binary is None:
         return "filesystem://", None
     folder = Path(tempfile.mkdtemp(prefix="cstar-"))
+    command = [binary, *valkey_options(folder)]
+    return f"redis+socket://{folder / SOCKET}", Child("broker", command, logs / "broker.log")
+
+
+def valkey_options(folder: Path) -> list[str]:
+    """Return the options of a server that keeps nothing, on a Unix socket in `folder` alone."""
     options = {
         "--port": "0",
         "--unixsocket": str(folder / SOCKET),
@@ -33,8 +39,7 @@ def embedded_broker(settings: Settings, logs: Path) -> tuple[str, Child | None]:
         "--appendonly": "no",
         "--maxmemory-policy": "noeviction",
     }
-    command = [binary, *(part for pair in options.items() for part in pair)]
-    return f"redis+socket://{folder / SOCKET}", Child("broker", command, logs / "broker.log")
+    return [part for pair in options.items() for part in pair]
 
 
 def _server_binary() -> str | None:

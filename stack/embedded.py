@@ -79,11 +79,9 @@ class Stack:
 
     def stop(self) -> None:
         """Stop everything: workers first, so that they can give their jobs back."""
-        order = ["jobs", "io", "scheduler", "api", "broker"]
         grace_s = self.settings.cancel_grace_s + STOP_MARGIN_S
-        for name in order:
-            if name in self.children:
-                self.children[name].stop(grace_s=grace_s)
+        for child in reversed(self.children.values()):
+            child.stop(grace_s=grace_s)
         self._listener.close()
         broker = self.children.get("broker")
         if broker is not None:

@@ -10,20 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-# What a database raises that is away, or that went away under a transaction: try again.
-AWAY = (OperationalError, InterfaceError, PoolTimeout)
+# What a database raises that is away, or that went away under a transaction: try again. An
+# InternalError is how PostgreSQL tells of a transaction it has ended because its client was idle.
+AWAY = (OperationalError, InterfaceError, InternalError, PoolTimeout)
 
 # A connection whose other end is cut off must fail well within a lease, not after two hours.
 _POSTGRESQL_NETWORK = {
     "connect_timeout": 10,
-    "keepalives_idle": 10,
+    "keepalives_idle": 5,
     "keepalives_interval": 5,
     "keepalives_count": 2,
-    "tcp_user_timeout": 20_000,  # milliseconds
+    "tcp_user_timeout": 15_000,  # milliseconds
 }
 
 _READING: dict[str, dict[str, Any]] = {
@@ -32,6 +33,7 @@ _READING: dict[str, dict[str, Any]] = {
         "isolation_level": "REPEATABLE READ"
     },  # else every statement sees its own moment
 }
+IDLE_TRANSACTION_S = 10  # between two statements; ours never wait for anybody else
 
 
 class Database:
@@ -86,7 +88,16 @@ def _engine(url: str) -> Engine:
     network = {
         name: value for name, value in _POSTGRESQL_NETWORK.items() if name not in parsed.query
     }
-    return create_engine(parsed, pool_pre_ping=True, connect_args=network)
+    engine = create_engine(parsed, pool_pre_ping=True, connect_args=network)
+    event.listen(engine, "connect", _on_postgresql_connect)
+    return engine
+
+
+def _on_postgresql_connect(connection: Any, _record: Any) -> None:
+    """Have the server end the transaction of a client that is gone: it locks the row of its job."""
+    connection.autocommit = True
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_S}s'")
+    connection.autocommit = False
 
 
 def _sqlite_engine(url: str, path: str | None) -> Engine:

@@ -37,6 +37,8 @@ class Settings(BaseSettings):
 
     max_upload_bytes: int = Field(1 << 30, gt=0)
     runner_memory_bytes: int = Field(16 << 30, gt=0)
+    runner_disk_bytes: int = Field(32 << 30, gt=0)
+    runner_tasks: int = Field(4096, gt=0)
     runner_threads: int = Field(0, ge=0)
     sandbox: Literal["auto", "required", "off"] = "auto"
 

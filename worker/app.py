@@ -16,6 +16,7 @@ from store.settings import settings
 from worker.broker import broker_url, celery_configuration
 from worker.executors import SandboxUnavailable, sandbox_name
 from worker.identity import register
+from worker.workspace import sweep
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ app.conf.update(celery_configuration(broker_url(settings()), settings()))
 TASK_NAME = "cstar.run_job"
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _drain = mmap.mmap(-1, 1)  # shared with the forked pool processes
 
 
@@ -44,6 +46,18 @@ def _refuse_without_sandbox(**_: Any) -> None:
         sandbox_name()
     except SandboxUnavailable as error:
         raise SystemExit(str(error)) from None
+
+
+@worker_init.connect
+@worker_process_init.connect
+def _hide_credentials(**_: Any) -> None:
+    """Keep the environment of this process from a runner of the same user without a sandbox."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
+
+
+@worker_init.connect
+def _sweep(**_: Any) -> None:
+    sweep(settings().data_dir.resolve() / "work")
 
 
 @worker_ready.connect

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from store.settings import Settings
@@ -21,11 +22,21 @@ COMMON: dict[str, Any] = {
     "task_create_missing_queues": True,
 }
 
+# A server that a network has lost says nothing, and a worker that waits for a message neither.
+KEEPALIVE = {
+    getattr(socket, name): seconds
+    for name, seconds in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+    if hasattr(socket, name)
+}
 # Late acknowledgement with Redis' visibility timeout starts a long task several times.
 REDIS: dict[str, Any] = {
     "task_acks_late": False,
     "worker_disable_prefetch": True,
-    "broker_transport_options": {"socket_connect_timeout": 2, "socket_keepalive": True},
+    "broker_transport_options": {
+        "socket_connect_timeout": 2,
+        "socket_keepalive": True,
+        "socket_keepalive_options": KEEPALIVE,
+    },
 }
 RABBITMQ: dict[str, Any] = {"task_acks_late": True}
 BY_SCHEME = {

@@ -18,6 +18,9 @@ from pathlib import Path
 from store.settings import settings
 
 SYSTEM_FOLDERS = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache")
+MEMORY_FOLDERS = ("/tmp", "/dev/shm")  # noqa: S108  (they cost memory, so they are small)
+MEMORY_BYTES = str(256 << 20)
+DEVICES = Path("/dev")
 LIBRARY_PACKAGES = ("cstar_core", "store", "worker")
 
 
@@ -60,6 +63,11 @@ def ask_to_stop(process: subprocess.Popen[bytes]) -> None:
     os.killpg(process.pid, signal.SIGTERM)
 
 
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Send SIGKILL to a runner that has not been reaped, and to everything it started."""
+    os.killpg(process.pid, signal.SIGKILL)
+
+
 def end(process: subprocess.Popen[bytes], *, patience_s: float = 0.0) -> int:
     """Kill a runner and everything it started; returns its status as `subprocess` gives it.
 
@@ -67,7 +75,7 @@ def end(process: subprocess.Popen[bytes], *, patience_s: float = 0.0) -> int:
     """
     if process.returncode is None:
         _await_exit(process.pid, patience_s)
-        os.killpg(process.pid, signal.SIGKILL)
+        kill_group(process)
     return process.wait()
 
 
@@ -126,7 +134,19 @@ def _namespaces() -> list[str]:
 
 def _system() -> list[str]:
     binds = [part for path in SYSTEM_FOLDERS for part in ("--ro-bind-try", path, path)]
-    return [*binds, "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]  # noqa: S108
+    bounded = [
+        part for path in MEMORY_FOLDERS for part in ("--size", MEMORY_BYTES, "--tmpfs", path)
+    ]
+    devices = ["--dev", "/dev", *_gpus()]
+    return [*binds, *devices, "--proc", "/proc", *bounded, "--remount-ro", "/dev"]
+
+
+def _gpus() -> list[str]:
+    """Return how bubblewrap lets the devices of a driver in, for workers that were given some."""
+    if not os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return []
+    devices = sorted(str(path) for path in DEVICES.glob("nvidia*"))
+    return [part for path in devices for part in ("--dev-bind", path, path)]
 
 
 def _library_folders() -> list[Path]:

@@ -36,6 +36,7 @@ class Heart:
         self._settings = attempt.settings
         self._lease_ends_at = time.monotonic() + attempt.settings.lease_s
         self._lost = False
+        self._renewed: Callable[[float], None] = lambda _: None
         self._wanted = JobState.RUNNING
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
@@ -52,6 +53,16 @@ class Heart:
     ) -> None:
         self._stop.set()
         self._thread.join(JOIN_S)
+
+    @property
+    def lease_ends_at(self) -> float:
+        """When the lease ends unless it is renewed, on the monotonic clock."""
+        return self._lease_ends_at
+
+    def on_renewal(self, listener: Callable[[float], None]) -> None:
+        """Tell `listener` when the lease ends: now, and whenever it has been renewed."""
+        self._renewed = listener
+        listener(self._lease_ends_at)
 
     @property
     def stop_wanted(self) -> bool:
@@ -95,4 +106,5 @@ class Heart:
             logger.exception("%s: heartbeat failed", self._lease.job_id)
             return False
         self._lease_ends_at = now + self._settings.lease_s
+        self._renewed(self._lease_ends_at)
         return True

@@ -44,7 +44,7 @@ class Outcome:
             return cls("done", result=message.result, files=tuple(message.files))
         known = message.code in set(ErrorCode)
         code = ErrorCode(message.code) if known else ErrorCode.INTERNAL
-        if code is ErrorCode.STORAGE_ERROR:  # said by a runner that found no room in its folder
+        if code is ErrorCode.STORAGE_ERROR and message.retryable:  # no room, which may pass
             return cls.no_room(message.message)
         return cls("failed", code, message.message, message.retryable, message.best)
 

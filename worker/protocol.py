@@ -44,6 +44,7 @@ class Spec(BaseModel):
     subject: dict[str, Any] = {}
     threads: int
     memory_bytes: int
+    max_tasks: int = 4096
     checkpoint_interval_s: float
 
 

@@ -19,16 +19,19 @@ from store.states import ErrorCode
 from store.tables import Job
 from worker.attempt import Attempt
 from worker.channel import Channel, ProtocolError
-from worker.executors import ask_to_stop, end, has_ended, start_runner
+from worker.deadman import Deadman
+from worker.executors import ask_to_stop, end, has_ended, kill_group, start_runner
 from worker.heart import Heart
 from worker.outcome import Outcome, conclude
 from worker.protocol import AnyMessage, Failure, Result, Stopped
 from worker.reporter import Reporter
+from worker.usage import Limits, excess
 from worker.workspace import LOG_FILE, workspace
 
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.2
+USAGE_INTERVAL_S = 0.5
 LAST_BREATH_S = 5.0  # between hanging up and ending
 NO_ROOM = "there is no room left on a disk of the service; the job goes on when there is"
 STORAGE_ERRORS = (OSError, ObjectStoreError, DigestMismatch)
@@ -91,12 +94,13 @@ class Supervision:
         self._database = attempt.database
         self._lease = attempt.lease
         self._heart = heart
+        self._folder = folder
         self._settings = attempt.settings
+        self._limits = Limits.of(attempt.settings)
         self._reporter = Reporter(attempt, folder)
         now = time.monotonic()
-        self._deadline = heart.persist(
-            lambda: self._runtime_deadline(now)
-        )  # before there is a process to lose
+        # before there is a process to lose
+        self._deadline = heart.persist(lambda: self._runtime_deadline(now))
         self._process = start_runner(folder, folder / LOG_FILE)
         assert self._process.stdout is not None
         self._channel = Channel(self._process.stdout.fileno())
@@ -104,7 +108,10 @@ class Supervision:
         self._unreported: deque[AnyMessage] = deque()
         self._verdict: Outcome | None = None
         self._heard_at = now
+        self._next_look_at = now + USAGE_INTERVAL_S
         self._kill_at: float | None = None
+        self._deadman = Deadman(lambda: kill_group(self._process), at=heart.lease_ends_at)
+        heart.on_renewal(self._deadman.put_off)
 
     def watch(self, draining: Callable[[], bool]) -> Outcome:
         """Serve the runner until it ends or must be ended; raises LeaseLost."""
@@ -114,11 +121,14 @@ class Supervision:
             if draining() or self._heart.stop_wanted:
                 self._stop()
             self._verdict = self._verdict or self._overrun()
+        if self._deadman.has_acted:
+            raise LeaseLost(self._lease.job_id)
         self._heart.persist(self._reporter.flush)
         return self._verdict or self._without_a_word()
 
     def kill(self) -> None:
         """End the runner and everything it started, and let go of its pipe."""
+        self._deadman.call_off()  # first: it must not meet a process that has been reaped
         end(self._process)
         self._channel.close()
         assert self._process.stdout is not None
@@ -177,7 +187,15 @@ class Supervision:
         if now - self._heard_at > self._settings.stall_timeout_s:
             text = f"no sign of progress for {self._settings.stall_timeout_s:.0f} s"
             return Outcome.lost(ErrorCode.STALLED, text)
-        return None
+        return self._excess(now)
+
+    def _excess(self, now: float) -> Outcome | None:
+        """Return the outcome when the runner has taken more of the machine than it may."""
+        if now < self._next_look_at:
+            return None
+        self._next_look_at = now + USAGE_INTERVAL_S
+        found = excess(self._process.pid, self._folder, self._limits)
+        return None if found is None else Outcome.failed(found.code, found.message)
 
     def _without_a_word(self) -> Outcome:
         if self._kill_at is not None:

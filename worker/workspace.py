@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,11 +37,8 @@ def workspace(attempt: Attempt, *, on_chunk: Callable[[], object] = lambda: None
     """
     lease, settings = attempt.lease, attempt.settings
     work = settings.data_dir.resolve() / "work"
-    folder = work / f"{lease.job_id}.{lease.attempt}"
-    for left_over in work.glob(f"{lease.job_id}.*"):  # of attempts whose worker was killed
-        shutil.rmtree(left_over, ignore_errors=True)
-    (folder / OUTPUT_FOLDER).mkdir(parents=True)
-    try:
+    with _claimed(work, f"{lease.job_id}.{lease.attempt}") as folder:
+        (folder / OUTPUT_FOLDER).mkdir()
         with attempt.database.reading() as session:
             job = session.get_one(Job, lease.job_id)
             inputs = _inputs(session, job)
@@ -49,8 +47,41 @@ def workspace(attempt: Attempt, *, on_chunk: Callable[[], object] = lambda: None
             attempt.blobs.fetch(sha256, folder / name, on_chunk=on_chunk)
         (folder / SPEC_FILE).write_text(spec.model_dump_json())
         yield folder
+
+
+def sweep(work: Path) -> None:
+    """Remove the folders of attempts whose worker has died; those that live hold a lock."""
+    if not work.exists():
+        return
+    with _locked(work, fcntl.LOCK_EX):
+        for folder in work.iterdir():
+            with suppress(OSError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _claimed(work: Path, name: str) -> Iterator[Path]:
+    """Make a folder that is kept as long as this process lives, and remove it at the end."""
+    folder = work / name
+    work.mkdir(parents=True, exist_ok=True)
+    sweep(work)
+    with ExitStack() as stack:
+        with _locked(work, fcntl.LOCK_EX):  # nobody sweeps before it is locked
+            folder.mkdir()
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.enter_context(_locked(folder, fcntl.LOCK_EX))
+        yield folder
+
+
+@contextmanager
+def _locked(folder: Path, operation: int) -> Iterator[None]:
+    """Hold a lock on a folder, which ends with the process; raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, operation)
+        yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
 
 
 def keep(blobs: BlobStore, path: Path) -> StoredBlob:
@@ -105,6 +136,7 @@ def _spec(session: Session, job: Job, settings: Settings) -> Spec:
         subject=_subject(session, job),
         threads=settings.runner_threads,
         memory_bytes=settings.runner_memory_bytes,
+        max_tasks=settings.runner_tasks,
         checkpoint_interval_s=settings.checkpoint_interval_s,
     )
 

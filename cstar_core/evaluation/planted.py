@@ -244,9 +244,7 @@ class _Test:
         return (images + self.threat.epsilon * direction).clamp(0, 1)
 
 
-def separate(
-    inside: Tensor, apart: Tensor, outside: Tensor
-) -> tuple[Tensor, Tensor, float] | None:
+def separate(inside: Tensor, apart: Tensor, outside: Tensor) -> tuple[Tensor, Tensor, float] | None:
     """The read-out that tells one row of `outside` (K, d) best from `inside` (M, d) and `apart`.
 
     Fisher's linear discriminant (1936) with a ridge, fitted on `inside` for each candidate, in

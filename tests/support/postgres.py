@@ -73,8 +73,10 @@ def _administering(server_url: str) -> Iterator[psycopg.Connection]:
 
 
 @contextmanager
-def started_from_wheel() -> Iterator[str]:
+def started_from_wheel(*, listen: str = "", port: int = 5432) -> Iterator[str]:
     """Run the server that the test dependency ships, on a Unix socket; raises Unavailable.
+
+    With `listen` it can be reached at that address as well, by whoever can send to it.
 
     The wheel's own `get_server` adds a system user and opens every folder above it when root
     calls it; its binaries need neither.
@@ -84,10 +86,13 @@ def started_from_wheel() -> Iterator[str]:
         owner, binaries = _prepare(folder)
         data, log = folder / "data", folder / "log"
         _run(owner, binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N")
-        options = f"-c listen_addresses= -c fsync=off -k {folder}"
+        if listen:
+            with (data / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all samenet trust\nhost all all 10.77.0.0/16 trust\n")
+        options = f"-c listen_addresses={listen} -c port={port} -c fsync=off -k {folder}"
         _run(owner, binaries / "pg_ctl", "-w", "-D", data, "-l", log, "-o", options, "start")
         try:
-            yield f"postgresql://postgres@/postgres?host={folder}"
+            yield f"postgresql://postgres@/postgres?host={folder}&port={port}"
         finally:
             _run(owner, binaries / "pg_ctl", "-w", "-m", "immediate", "-D", data, "stop")
     finally:

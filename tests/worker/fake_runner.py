@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -58,6 +59,13 @@ class FakeRunner:
             )
         self.started.append(process)
         return process
+
+    def await_end(self) -> int:
+        """Return the exit status of the only process once it has ended, without reaping it."""
+        (process,) = self.started
+        ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert ended is not None
+        return -ended.si_status if ended.si_code == os.CLD_KILLED else ended.si_status
 
     @property
     def status(self) -> int | None:

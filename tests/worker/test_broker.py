@@ -103,6 +103,23 @@ def test_rabbitmq_acknowledges_late(url: str, tmp_path: Path) -> None:
     assert configured(url, tmp_path).task_acks_late is True
 
 
+def test_rabbitmq_is_shipped_with_patience_for_the_longest_job() -> None:
+    """It closes the channel of a consumer that is late, and the worker behind it exits."""
+    lines = Path("docker/rabbitmq.conf").read_text().splitlines()
+    (milliseconds,) = [line.split("=")[1] for line in lines if line.startswith("consumer_timeout")]
+
+    assert int(milliseconds) >= 7 * 24 * 3600 * 1000
+
+
+@pytest.mark.parametrize("url", REDIS)
+def test_a_redis_that_a_network_has_lost_is_found_out(url: str, tmp_path: Path) -> None:
+    """A worker that waits for a message sends nothing, so that nothing fails."""
+    options = configured(url, tmp_path).broker_transport_options["socket_keepalive_options"]
+
+    idle, interval, count = options.values()
+    assert idle + interval * count <= 60
+
+
 def test_files_are_looked_at_often_and_lie_in_the_data_folder(tmp_path: Path) -> None:
     options = configured("filesystem://", tmp_path).broker_transport_options
 

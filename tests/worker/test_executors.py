@@ -246,8 +246,8 @@ def test_a_runner_dies_with_its_supervisor(supervisor: subprocess.Popen[str]) ->
 LIMITS = """
 import json, resource
 from worker.runner.confinement import confine
-confine(memory_bytes=8 << 30, threads=1)
-names = ("RLIMIT_AS", "RLIMIT_CORE", "RLIMIT_FSIZE", "RLIMIT_NOFILE")
+confine(memory_bytes=8 << 30, max_tasks=1000, threads=1)
+names = ("RLIMIT_AS", "RLIMIT_CORE", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_NPROC")
 found = {name: resource.getrlimit(getattr(resource, name)) for name in names}
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 found["NoNewPrivs"] = int(status["NoNewPrivs"])
@@ -261,7 +261,10 @@ def test_a_runner_limits_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     command = [sys.executable, "-c", LIMITS]
     process = executors.start_confined(command, folder, folder / "runner.log")
 
-    assert json.loads(finish(process)) == {
+    found = json.loads(finish(process))
+    tasks, most = found.pop("RLIMIT_NPROC")  # beside those that this user has already
+    assert 1000 < tasks == most
+    assert found == {
         "RLIMIT_AS": [8 << 30, 8 << 30],
         "RLIMIT_CORE": [0, 0],
         "RLIMIT_FSIZE": [8 << 30, 8 << 30],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from cstar_core.errors import CstarError, Diverged, InvalidDataset, InvalidModel, TargetInfeasible
 from store.contracts import CompressionTarget
@@ -30,13 +33,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *, request: dict[str, Any]) -> list[AnyMessage]:
+def run(
+    folder: Path,
+    *,
+    request: dict[str, Any],
+    kind: str = "validate_dataset",
+    memory_bytes: int = 16 << 30,
+) -> list[AnyMessage]:
     """Run a validation in a process and return what it said."""
     spec = Spec(
-        kind="validate_dataset",
+        kind=kind,
         request=request,
         threads=1,
-        memory_bytes=16 << 30,
+        memory_bytes=memory_bytes,
         checkpoint_interval_s=1.0,
     )
     (folder / "spec.json").write_text(spec.model_dump_json())
@@ -74,7 +83,7 @@ def judged(act):
         act()
     except Exception as error:
         return judge(error).code
-confine(memory_bytes=1 << 20, threads=1)
+confine(memory_bytes=1 << 20, max_tasks=100, threads=1)
 acts = {
     "python": lambda: bytearray(1 << 30),
     "numpy": lambda: numpy.zeros(1 << 30),
@@ -95,6 +104,56 @@ def test_memory_that_runs_out_is_out_of_memory_whoever_says_so(
     found = json.loads(finish(process))
 
     assert found == dict.fromkeys(("python", "numpy", "torch", "system"), "out_of_memory")
+
+
+LARGE = 64 << 20
+MODEL = {
+    "name": "large",
+    "file_id": "file_1",
+    "input": {"shape": [1, 8, 8], "mean": [0.5], "std": [0.25]},
+    "num_classes": 3,
+}
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_shortage_of_memory_while_a_checkpoint_is_read_does_not_blame_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    save_file({"fc.weight": torch.zeros(LARGE // 4)}, folder / "upload")
+    (message,) = run(folder, request=MODEL, kind="validate_model", memory_bytes=1 << 20)
+
+    assert isinstance(message, Failure)
+    assert (message.code, message.retryable) == ("out_of_memory", True)
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_shortage_of_memory_while_a_data_set_is_read_does_not_blame_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    images = np.zeros((LARGE // 64, 8, 8, 1), np.uint8)
+    with (folder / "upload").open("wb") as file:
+        np.savez_compressed(file, images=images, labels=np.arange(len(images)) % 3)
+    request = {"name": "large", "file_id": "file_1"}
+    (message,) = run(folder, request=request, memory_bytes=1 << 20)
+
+    assert isinstance(message, Failure)
+    assert (message.code, message.retryable) == ("out_of_memory", True)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_disk_that_is_full_is_a_storage_error(number: int) -> None:
+    found = judge(OSError(number, "no room"))
+
+    assert (found.code, found.retryable) == ("storage_error", True)
+
+
+def test_a_text_that_python_cannot_parse_is_no_shortage_of_memory() -> None:
+    error = InvalidDataset("no", code="damaged_array")
+    error.__cause__ = MemoryError("Parser stack overflowed - Python source too complex to parse")
+
+    assert judge(error).code == "invalid_dataset"
 
 
 def test_every_kind_of_job_has_its_work() -> None:
@@ -148,7 +207,7 @@ def test_out_of_memory_says_something_and_may_be_tried_again(error: Exception) -
     assert found.message
 
 
-@pytest.mark.parametrize("error", [KeyError("x"), RuntimeError("shape"), OSError(28, "disk full")])
+@pytest.mark.parametrize("error", [KeyError("x"), RuntimeError("shape"), OSError(5, "broken")])
 def test_any_other_error_is_internal_and_named(error: Exception) -> None:
     found = judge(error)
 

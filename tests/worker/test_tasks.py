@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 from collections.abc import Callable, Iterator
@@ -106,6 +107,18 @@ def test_pool_processes_see_that_their_worker_is_shutting_down(app_module: Any) 
     os.close(reading)
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_worker_hides_its_environment_from_other_processes_of_its_user(app_module: Any) -> None:
+    """The kernel then gives /proc/PID/environ to root alone."""
+    get_dumpable = 3
+    child = os.fork()
+    if child == 0:
+        app_module._hide_credentials()
+        os._exit(ctypes.CDLL(None).prctl(get_dumpable))
+
+    assert ctypes.CDLL(None).prctl(get_dumpable) == 1
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_worker_that_is_ready_has_its_row(shop: Shop) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from tests.support import rows
 from tests.worker.fake_runner import DEAF, FOREVER, FakeRunner, die, say, say_bytes
 from tests.worker.shop import IMAGES, UNDER_WAY, UPLOAD, WEIGHTS, Shop
 from worker.protocol import Failure, Result, Spec
-from worker.workspace import tail, workspace
+from worker.workspace import sweep, tail, workspace
 
 MAKE_A_MESS = "(output / 'deep').mkdir(); (output / 'deep' / 'file').touch(); os.mkfifo('pipe')"
 
@@ -128,16 +130,45 @@ def test_the_folder_is_removed_when_no_runner_can_be_started(
     assert (job.state, job.lost_attempts) == (JobState.QUEUED, 1)
 
 
-def test_what_earlier_attempts_left_is_removed_and_no_other_jobs_folder(
+def test_what_workers_that_were_killed_have_left_is_removed_whatever_their_job(
     shop: Shop, runner: FakeRunner
 ) -> None:
-    job_id, other = shop.add_job(), shop.add_job()
-    for name in (f"{job_id}.0", f"{job_id}.7", f"{other}.1"):
+    job_id = shop.add_job()
+    for name in (f"{job_id}.0", f"{job_id}.1", "job_that_went_on_elsewhere.7"):
         (shop.work / name / "output").mkdir(parents=True)
     runner.does(say(Result(result={})))
     shop.work_on(job_id)
 
-    assert [path.name for path in shop.work.iterdir()] == [f"{other}.1"]
+    assert list(shop.work.iterdir()) == []
+
+
+def test_the_folder_of_an_attempt_that_lives_is_kept(shop: Shop, runner: FakeRunner) -> None:
+    runner.does(say(Result(result={})))
+    with workspace(shop.attempt(shop.add_job())) as living:
+        shop.work_on(shop.add_job())
+        sweep(shop.work)
+
+        assert (living / "spec.json").exists()
+        assert list(shop.work.iterdir()) == [living]
+
+
+KILLED = """
+import os
+from pathlib import Path
+from worker.workspace import _claimed
+with _claimed(Path({work!r}), "job_1.1") as folder:
+    (folder / "half").write_text("written")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_the_folder_of_a_worker_that_was_killed_goes_when_the_next_starts(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    ended = subprocess.run([sys.executable, "-c", KILLED.format(work=str(work))], check=False)
+    assert (ended.returncode, (work / "job_1.1" / "half").exists()) == (-9, True)
+    sweep(work)
+
+    assert list(work.iterdir()) == []
 
 
 def test_an_input_that_is_missing_gives_the_job_back(shop: Shop, runner: FakeRunner) -> None:

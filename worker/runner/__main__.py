@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import math
 import sys
@@ -13,6 +12,7 @@ from cstar_core.errors import CstarError, TargetInfeasible
 from store.states import ErrorCode
 from worker.protocol import MAX_MESSAGE, SPEC_FILE, Failure, Spec
 from worker.runner.confinement import confine, die_with_supervisor
+from worker.runner.shortage import shortage
 from worker.runner.voice import Voice, printable
 
 # Named, not imported: a validation does without the libraries of a compression.
@@ -34,7 +34,7 @@ def main() -> None:
     spec = Spec.model_validate_json((folder / SPEC_FILE).read_text())
     module, function = KINDS[spec.kind]
     work = getattr(importlib.import_module(module), function)
-    confine(memory_bytes=spec.memory_bytes, threads=spec.threads)
+    confine(memory_bytes=spec.memory_bytes, max_tasks=spec.max_tasks, threads=spec.threads)
     try:
         work(spec, folder, voice)
     except Exception as error:
@@ -45,15 +45,14 @@ def main() -> None:
 def judge(error: Exception) -> Failure:
     """Tell the caller's faults from ours: only errors with a code of their own are the caller's."""
     text = printable(str(error))[:MAX_MESSAGE]
+    if short := shortage(error):
+        told = printable(short.text)[:MAX_MESSAGE]
+        return Failure(code=short.code, message=told, retryable=short.passes)
     if isinstance(error, CstarError):
         known = error.code in set(ErrorCode)  # a finding about a file is told by its kind
         code = error.code if known else type(error).code
         return Failure(code=code, message=text, best=_best(error))
-    if isinstance(error, MemoryError) or _is_allocation(error):
-        return Failure(code="out_of_memory", message=text or "out of memory", retryable=True)
     text = f"{type(error).__name__}: {text}"[:MAX_MESSAGE]
-    if _is_full(error):
-        return Failure(code="storage_error", message=text, retryable=True)
     return Failure(code="internal", message=text, retryable=True)
 
 
@@ -64,21 +63,6 @@ def _best(error: CstarError) -> dict[str, int | float]:
     if error.unit == "latency":  # nanoseconds; rounded up, so that it may be asked for
         return {"max_latency_ms": math.ceil(error.best / 1000) / 1000}
     return {TARGET_OF_UNIT[error.unit]: error.best}
-
-
-def _is_allocation(error: Exception) -> bool:
-    """Say whether torch or the system gave up allocating (torch raises a plain RuntimeError)."""
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    words = ("can't allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-
-
-def _is_full(error: BaseException | None) -> bool:
-    """Say whether the disk under the folder was full, here or behind another error."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return error is not None and _is_full(error.__cause__ or error.__context__)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def main() -> None:
     folder, index, size = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     voice = Voice()
     spec = Spec.model_validate_json((folder / SPEC_FILE).read_text())
-    confine(memory_bytes=spec.memory_bytes, threads=spec.threads)
+    confine(memory_bytes=spec.memory_bytes, max_tasks=spec.max_tasks, threads=spec.threads)
     device = device_of(index)
     if device.type == "cuda":
         torch.cuda.set_device(device)

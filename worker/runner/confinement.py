@@ -6,6 +6,8 @@ import ctypes
 import os
 import resource
 import signal
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -27,10 +29,11 @@ def die_with_supervisor() -> None:
         raise SystemExit("the supervisor died before its runner had started")
 
 
-def confine(*, memory_bytes: int, threads: int) -> None:
+def confine(*, memory_bytes: int, max_tasks: int, threads: int) -> None:
     """Set limits that cannot be raised again (address space only where CUDA is not used).
 
-    `threads` = 0 leaves their number to torch.
+    `max_tasks` threads and processes may come to those that this user has; the kernel does not
+    hold root to that. `threads` = 0 leaves the number of torch's to torch.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -38,5 +41,17 @@ def confine(*, memory_bytes: int, threads: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
+    tasks = _tasks_of_this_user() + max_tasks
+    resource.setrlimit(resource.RLIMIT_NPROC, (tasks, tasks))
     if not os.environ.get("CUDA_VISIBLE_DEVICES"):
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+
+
+def _tasks_of_this_user() -> int:
+    """Count the threads of all processes of this user that can be seen."""
+    tasks = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            if process.stat().st_uid == os.getuid():
+                tasks += len(os.listdir(process / "task"))
+    return tasks

@@ -21,6 +21,7 @@ from cstar_core.layers import count_macs, count_parameters, describe
 from cstar_core.ranks import Inventory, minimum
 from store.contracts import DatasetRequest, ModelRequest, NamedArchitecture
 from worker.protocol import OUTPUT_FOLDER, OutputFile, Result, Spec
+from worker.runner.shortage import shortage
 from worker.runner.voice import Voice, printable
 
 WEIGHTS = "weights.safetensors"
@@ -33,6 +34,8 @@ def validate_model(spec: Spec, folder: Path, voice: Voice) -> None:
     try:
         findings = _judge_model(request, folder)
     except InvalidModel as error:
+        if shortage(error):
+            raise
         voice.say(Result(result={"reasons": [_reason(error)]}))
         return
     weights = OutputFile(kind="weights", filename=WEIGHTS, media_type="application/octet-stream")
@@ -45,6 +48,8 @@ def validate_dataset(spec: Spec, folder: Path, voice: Voice) -> None:
     try:
         arrays = _read_dataset(request, folder / "upload")
     except InvalidDataset as error:
+        if shortage(error):
+            raise
         voice.say(Result(result={"reasons": [_reason(error)]}))
         return
     write_dataset(arrays, folder / OUTPUT_FOLDER / DATASET)
