@@ -22,18 +22,19 @@ def authenticated_tenant(
 ) -> str:
     """Return the tenant whose key came with the request; raises a 401 problem."""
     if credentials is None:
-        raise _unauthenticated("Send your API key as `Authorization: Bearer cst_...`.", "")
+        raise unauthenticated("Send your API key as `Authorization: Bearer cst_...`.", "")
     with services.database.reading() as session:
         tenant = tenant_of(session, credentials.credentials, secret_key=services.secret_key)
     if tenant is None:
-        raise _unauthenticated(
+        raise unauthenticated(
             "The API key is unknown or revoked; ask the operator for another.",
             ', error="invalid_token"',
         )
     return tenant
 
 
-def _unauthenticated(detail: str, attributes: str) -> HttpError:
+def unauthenticated(detail: str, attributes: str) -> HttpError:
+    """Return the 401 problem with its challenge; `attributes` are added to that."""
     challenge = f'Bearer realm="cstar"{attributes}'
     return HttpError("unauthenticated", detail, headers={"WWW-Authenticate": challenge})
 

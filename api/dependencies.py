@@ -7,6 +7,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from api.system.metrics import Scrape
 from store.blobs import BlobStore
 from store.database import Database
 from store.settings import Settings
@@ -30,6 +31,7 @@ class Services:
     database: Database
     blobs: BlobStore
     secret_key: str
+    scrape: Scrape
 
 
 def require_secret_key(settings: Settings) -> str:
@@ -41,11 +43,14 @@ def require_secret_key(settings: Settings) -> str:
 
 def open_services(settings: Settings) -> Services:
     """Open what the endpoints work with; raises MissingSecretKey."""
+    secret_key = require_secret_key(settings)
+    database = Database(settings.resolved_database_url)
     return Services(
         settings=settings,
-        secret_key=require_secret_key(settings),
-        database=Database(settings.resolved_database_url),
+        secret_key=secret_key,
+        database=database,
         blobs=BlobStore(settings.resolved_blob_url),
+        scrape=Scrape(database),
     )
 
 

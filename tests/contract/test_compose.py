@@ -204,7 +204,8 @@ def test_the_api_image_installs_all_that_the_api_imports() -> None:
 
 def test_the_api_image_installs_nothing_the_package_does_not_ask_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    asked = {(one.name, *one.extras) for one in map(Requirement, project["dependencies"])}
+    lines = project["dependencies"] + project["optional-dependencies"]["otel"]
+    asked = {(one.name, *one.extras) for one in map(Requirement, lines)}
     assert {(one.name, *one.extras) for one in API_REQUIREMENTS} <= asked
 
 
