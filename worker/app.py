@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import mmap
 import signal
 import threading
@@ -12,6 +11,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import (
+    setup_logging,
     worker_init,
     worker_process_init,
     worker_ready,
@@ -20,12 +20,11 @@ from celery.signals import (
 )
 
 from store.database import Database
+from store.logs import configure_logging
 from store.settings import settings
 from worker.broker import broker_url, celery_configuration
 from worker.executors import SandboxUnavailable, sandbox_name
 from worker.identity import keep_present, register
-
-logger = logging.getLogger(__name__)
 
 app = Celery("cstar", include=["worker.tasks"])
 app.conf.update(celery_configuration(broker_url(settings()), settings()))
@@ -42,9 +41,9 @@ def draining() -> bool:
     return _drain[0] != 0
 
 
-@worker_init.connect
+@setup_logging.connect
 def _configure_logging(**_: Any) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    configure_logging("worker", settings().log_format)
 
 
 @worker_init.connect

@@ -15,9 +15,11 @@ from typing import Any, BinaryIO
 from sqlalchemy.orm import Session
 
 from store.blobs import BlobStore, StoredBlob
+from store.context import ids
 from store.settings import Settings
 from store.states import JobKind
 from store.tables import Checkpoint, Dataset, File, Job, Model
+from store.tracing import traced
 from worker.attempt import Attempt
 from worker.protocol import CHECKPOINT_FILE, OUTPUT_FOLDER, SPEC_FILE, Spec
 
@@ -100,6 +102,9 @@ def _spec(session: Session, job: Job, settings: Settings) -> Spec:
         threads=settings.runner_threads,
         memory_bytes=settings.runner_memory_bytes,
         checkpoint_interval_s=settings.checkpoint_interval_s,
+        log_format=settings.log_format,
+        traced=traced(),
+        ids=ids(),
     )
 
 

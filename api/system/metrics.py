@@ -22,6 +22,7 @@ from store.states import FINAL, JobState
 
 MAX_AGE_S = 2.0  # asked more often than this, the same answer is given
 QUANTILES = (0.5, 0.95)
+Values = dict[tuple[str, ...], float]  # by the values of the labels
 
 
 class Scrape:
@@ -56,7 +57,7 @@ class _Measured(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families in a fixed order."""
-        build = {(version("cstar-service"),): 1.0}
+        build: Values = {(version("cstar-service"),): 1.0}
         yield _labelled(GaugeMetricFamily, "cstar_build_info", "Always 1.", build, "version")
         yield from _queues(self._measures)
         yield from _counters(self._measures)
@@ -65,8 +66,8 @@ class _Measured(Collector):
 
 
 def _queues(measures: Measures) -> Iterator[Metric]:
-    live: dict[tuple[str, ...], float] = {}
-    depth: dict[tuple[str, ...], float] = defaultdict(float)
+    live: Values = {}
+    depth: Values = defaultdict(float)
     for count in measures.jobs:
         if count.state not in FINAL:
             live[count.queue, count.kind, count.state] = count.jobs
@@ -75,26 +76,26 @@ def _queues(measures: Measures) -> Iterator[Metric]:
         GaugeMetricFamily, "cstar_jobs", "Jobs that have not ended.", live, "queue", "kind", "state"
     )
     yield _labelled(GaugeMetricFamily, "cstar_queue_depth", "Jobs waiting.", depth, "queue")
-    waits = {(queue,): measures.oldest_wait_s.get(queue, 0.0) for (queue,) in depth}
+    waits: Values = {(queue,): measures.oldest_wait_s.get(queue, 0.0) for (queue,) in depth}
     help_text = "Since when the oldest job of a queue waits."
     yield _labelled(GaugeMetricFamily, "cstar_queue_oldest_wait_seconds", help_text, waits, "queue")
 
 
 def _counters(measures: Measures) -> Iterator[Metric]:
-    ended: dict[tuple[str, ...], float] = defaultdict(float)
+    ended: Values = defaultdict(float)
     for count in measures.jobs:
         if count.state in FINAL:
             ended[count.kind, count.state] += count.jobs
     family = CounterMetricFamily
     yield _labelled(family, "cstar_jobs_ended", "Jobs by how they ended.", ended, "kind", "outcome")
-    errors = {(code,): float(count) for code, count in measures.errors.items()}
+    errors: Values = {(code,): float(count) for code, count in measures.errors.items()}
     yield _labelled(family, "cstar_job_errors", "Failed jobs by error code.", errors, "code")
-    over = {(how,): float(n) for how, n in measures.attempts.items() if how != "running"}
+    over: Values = {(how,): float(n) for how, n in measures.attempts.items() if how != "running"}
     yield _labelled(family, "cstar_attempts", "Attempts by how they ended.", over, "outcome")
 
 
 def _watchers(measures: Measures) -> Iterator[Metric]:
-    workers = {(queue,): float(count) for queue, count in measures.workers.items()}
+    workers: Values = {(queue,): float(count) for queue, count in measures.workers.items()}
     help_text = "Workers heard of within 90 s, by the queue they serve."
     yield _labelled(GaugeMetricFamily, "cstar_workers", help_text, workers, "queue")
     plain = {
