@@ -40,7 +40,7 @@ class RequestMiddleware:
         scope.setdefault("state", {})["request_id"] = _chosen(headers.get(HEADER))
         if scope["method"] != "PUT":
             receive = _limited(receive)
-        parent = headers.get(tracing.HEADER)
+        parent = headers.get(tracing.HEADER, "")  # never what this connection carried before
         with (
             working_for(request_id=request_id_of(scope)),
             tracing.span(scope["method"], role="server", parent=parent),

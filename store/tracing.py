@@ -69,7 +69,10 @@ def traced() -> bool:
 def span(
     name: str, *, role: Role = "internal", parent: str | None = None, **attributes: str | int
 ) -> Iterator[None]:
-    """Measure a block as a span, below `parent` (a traceparent) or the span it lies in."""
+    """Measure a block as a span, below `parent` (a traceparent) or the span it lies in.
+
+    A parent that is none, such as "", begins a trace of its own.
+    """
     if not traced():
         yield
         return
