@@ -134,9 +134,9 @@ def _broker(settings: Settings) -> Iterator[Finding]:
     if find_spec("kombu") is None:
         yield Finding("broker", "ok", "no client of it is installed here; the API needs none")
         return
-    from kombu import Connection  # noqa: PLC0415  (absent where the API alone is installed)
+    from kombu.connection import Connection  # noqa: PLC0415  (absent where only the API is)
 
-    with Connection(url, connect_timeout=5) as connection:
+    with Connection(url, connect_timeout=5) as connection:  # type: ignore[no-untyped-call]
         connection.ensure_connection(max_retries=1, timeout=5)
         yield Finding("broker", "ok", f"{connection.transport.driver_type} answers")
 
