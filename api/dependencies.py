@@ -7,6 +7,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from api.known_keys import KnownKeys
 from api.system.metrics import Scrape
 from store.blobs import BlobStore
 from store.database import Database
@@ -32,6 +33,7 @@ class Services:
     blobs: BlobStore
     secret_key: str
     scrape: Scrape
+    known_keys: KnownKeys
 
 
 def require_secret_key(settings: Settings) -> str:
@@ -51,11 +53,15 @@ def open_services(settings: Settings) -> Services:
         database=database,
         blobs=BlobStore(settings.resolved_blob_url),
         scrape=Scrape(database),
+        known_keys=KnownKeys(),
     )
 
 
-def services_of(request: Request) -> Services:
-    """Return the services of the application that serves the request."""
+async def services_of(request: Request) -> Services:
+    """Return the services of the application that serves the request.
+
+    A coroutine, because FastAPI sends every other kind of dependency through a thread.
+    """
     return cast(Services, request.app.state.services)
 
 

@@ -26,13 +26,13 @@ from store import tracing
 from store.settings import Settings
 from store.settings import settings as process_settings
 
-_ROUTERS = (
+_ROUTERS = (  # the first is found first: polls of jobs come more often than all else
+    jobs,
+    job_history,
     files,
     models,
     datasets,
     plans,
-    jobs,
-    job_history,
     artifacts,
     architectures,
     workers,

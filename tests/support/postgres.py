@@ -57,7 +57,8 @@ def client_tools(server_url: str) -> Path | None:
     shipped = Path(spec.origin).parent.glob("pginstall*/bin") if spec and spec.origin else ()
     installed = shutil.which("pg_dump")
     for folder in [*([Path(installed).parent] if installed else []), *shipped]:
-        said = subprocess.run([folder / "pg_dump", "--version"], capture_output=True, text=True)
+        command = [folder / "pg_dump", "--version"]
+        said = subprocess.run(command, check=False, capture_output=True, text=True)
         if re.search(rf"\) {wanted}\b", said.stdout):
             return folder
     return None
