@@ -73,6 +73,7 @@ def bare_route(database_url: str) -> Iterator[tuple[str, int]]:
             [sys.executable, "-m", "benchmarks.load.bare", str(descriptor)],
             env={**os.environ, "CSTAR_DATABASE_URL": database_url},
             pass_fds=[descriptor],
+            start_new_session=True,  # as the API: Linux shares processors out between sessions
         )
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:

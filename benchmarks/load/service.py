@@ -70,11 +70,21 @@ def service(folder: Path, database_url: str | None, *, workers: int) -> Iterator
         environment = _environment(settings, broker_url, secret)
         for child in _processes(folder, environment, listener.fileno(), workers):
             running.children[child.name] = child
+        stack.callback(_stop_all, running)
         for child in running.children.values():
             child.start()
-            stack.callback(child.stop, grace_s=GRACE_S)
         _wait_until_ready(running, workers)
         yield running
+
+
+def _stop_all(running: Service) -> None:
+    """Ask all but the broker to end at once, wait for them, then stop it too."""
+    started = [child for child in running.children.values() if child.process is not None]
+    for child in started[1:]:
+        assert child.process is not None
+        child.process.terminate()
+    for child in reversed(started):
+        child.stop(grace_s=GRACE_S)
 
 
 def _environment(settings: Settings, broker_url: str, secret: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+from compose_spec import PyCompose
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -211,3 +212,10 @@ def test_the_api_image_installs_nothing_the_package_does_not_ask_for() -> None:
 
 def test_the_api_image_is_without_torch_and_celery() -> None:
     assert not installed_by(API_REQUIREMENTS) & {"torch", "celery", "onnxruntime"}
+
+
+def test_the_file_is_as_the_compose_specification_has_it() -> None:
+    filled = re.sub(r"\$\{(\w+):\?[^}]*\}", r"\1", re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", COMPOSE))
+    parsed = PyCompose.from_yaml(yaml.safe_dump(yaml.safe_load(filled)))  # anchors resolved
+    parsed.validate()
+    assert set(parsed.service_names()) == set(SERVICES)
