@@ -26,7 +26,9 @@ async def authenticated_tenant(
         raise unauthenticated("Send your API key as `Authorization: Bearer cst_...`.", "")
     key = credentials.credentials
     known = services.known_keys.tenant_of(key)
-    return known or await run_in_threadpool(_look_up, services, key)
+    if known is not None:
+        return known
+    return await run_in_threadpool(_look_up, services, key)
 
 
 def _look_up(services: Services, key: str) -> str:

@@ -39,7 +39,11 @@ def without_broker(running: Service, *, jobs: int) -> Away:
         broker.start()
         ids = [job_id for job_id, _ in up + down]
         all_ran = all(_succeeds(client, job_id) for job_id in ids)
-    return Away(*(1000 * median(took for _, took in some) for some in (up, down)), all_ran)
+    return Away(_median_ms(up), _median_ms(down), all_ran)
+
+
+def _median_ms(posted: list[tuple[str, float]]) -> float:
+    return 1000 * median(took for _, took in posted)
 
 
 def _post(client: httpx.Client, running: Service) -> tuple[str, float]:

@@ -28,8 +28,8 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE)["services"]
 DOCKERFILES = sorted((ROOT / "docker").glob("Dockerfile.*"))
-GUIDE = ROOT / "docs" / "deployment.md"
-TEXTS = [COMPOSE, *(path.read_text("utf-8") for path in [*DOCKERFILES, GUIDE])]
+GUIDES = [ROOT / "docs" / name for name in ("deployment.md", "operations.md")]
+TEXTS = [COMPOSE, *(path.read_text("utf-8") for path in [*DOCKERFILES, *GUIDES])]
 API_REQUIREMENTS = [
     Requirement(line)
     for line in (ROOT / "docker" / "requirements-api.txt").read_text("utf-8").splitlines()
