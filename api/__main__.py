@@ -9,7 +9,9 @@ import sys
 import uvicorn
 
 from api.dependencies import MissingSecretKey, require_secret_key
+from store.logs import configure_logging
 from store.settings import settings
+from store.tracing import TracingUnavailable, configure_tracing
 
 SHUTDOWN_S = 5  # long polls and uploads in flight are cut after this
 
@@ -19,13 +21,16 @@ def main() -> int:
     arguments = _parser().parse_args()
     try:
         require_secret_key(settings())
-    except MissingSecretKey as error:
+        configure_tracing("cstar-api", settings().traces)
+    except (MissingSecretKey, TracingUnavailable) as error:
         print(error, file=sys.stderr)
         return 2
+    configure_logging("api", settings().log_format)
     config = uvicorn.Config(
         "api.main:app",
         host=arguments.host,
         port=arguments.port,
+        log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_S,

@@ -7,6 +7,8 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from api.known_keys import KnownKeys
+from api.system.metrics import Scrape
 from store.blobs import BlobStore
 from store.database import Database
 from store.settings import Settings
@@ -30,6 +32,8 @@ class Services:
     database: Database
     blobs: BlobStore
     secret_key: str
+    scrape: Scrape
+    known_keys: KnownKeys
 
 
 def require_secret_key(settings: Settings) -> str:
@@ -41,16 +45,23 @@ def require_secret_key(settings: Settings) -> str:
 
 def open_services(settings: Settings) -> Services:
     """Open what the endpoints work with; raises MissingSecretKey."""
+    secret_key = require_secret_key(settings)
+    database = Database(settings.resolved_database_url)
     return Services(
         settings=settings,
-        secret_key=require_secret_key(settings),
-        database=Database(settings.resolved_database_url),
+        secret_key=secret_key,
+        database=database,
         blobs=BlobStore(settings.resolved_blob_url),
+        scrape=Scrape(database),
+        known_keys=KnownKeys(),
     )
 
 
-def services_of(request: Request) -> Services:
-    """Return the services of the application that serves the request."""
+async def services_of(request: Request) -> Services:
+    """Return the services of the application that serves the request.
+
+    A coroutine, because FastAPI sends every other kind of dependency through a thread.
+    """
     return cast(Services, request.app.state.services)
 
 

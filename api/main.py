@@ -22,16 +22,17 @@ from api.plans.endpoints import router as plans
 from api.system.endpoints import VERSION
 from api.system.endpoints import router as system
 from api.workers.endpoints import router as workers
+from store import tracing
 from store.settings import Settings
 from store.settings import settings as process_settings
 
-_ROUTERS = (
+_ROUTERS = (  # the first is found first: polls of jobs come more often than all else
+    jobs,
+    job_history,
     files,
     models,
     datasets,
     plans,
-    jobs,
-    job_history,
     artifacts,
     architectures,
     workers,
@@ -75,6 +76,7 @@ def _lifespan(
     async def serve(app: FastAPI) -> AsyncIterator[None]:
         app.state.services = open_services(settings or process_settings())
         yield
+        tracing.flush()
         app.state.services.database.dispose()
 
     return serve

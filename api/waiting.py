@@ -46,4 +46,9 @@ async def pause(seconds: float) -> None:
     await anyio.sleep(seconds)
 
 
-WaitDep = Annotated[Wait, Depends()]
+async def waiting(request: Request, response: Response) -> Wait:
+    """Return how long the client of a request is ready to wait (no thread is needed for it)."""
+    return Wait(request, response)
+
+
+WaitDep = Annotated[Wait, Depends(waiting)]

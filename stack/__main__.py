@@ -1,53 +1,75 @@
-"""`python -m stack up`: run the service on this machine until Ctrl-C."""
+"""`python -m stack`: run the service on this machine, look after it, save it.
+
+up        start everything and keep it running until Ctrl-C
+doctor    say whether this machine and what it is told to use can do the work
+backup    save the database and all blobs into a folder
+restore   bring a saved folder into an empty database and blob store
+"""
 
 from __future__ import annotations
 
 import argparse
-import signal
-import threading
+import sys
 from pathlib import Path
 
-from stack.credentials import STACK_FILE
-from stack.embedded import Stack, StackFailed
-from store.settings import settings
-
-WATCH_INTERVAL_S = 1.0
+from store.settings import Settings, settings
 
 
-def main() -> None:
-    """Parse the command line and run the stack."""
-    parser = argparse.ArgumentParser(prog="python -m stack", description=__doc__)
+def main() -> int:
+    """Run one of the commands; returns its exit status."""
+    arguments = _parser().parse_args()
+    configuration = settings()
+    if getattr(arguments, "data_dir", None) is not None:
+        configuration = configuration.model_copy(update={"data_dir": arguments.data_dir})
+    return COMMANDS[arguments.command](configuration, arguments)
+
+
+def _up(configuration: Settings, arguments: argparse.Namespace) -> int:
+    from stack.up import up  # noqa: PLC0415  (what it needs is not in every image)
+
+    return up(configuration, port=arguments.port)
+
+
+def _doctor(configuration: Settings, arguments: argparse.Namespace) -> int:
+    from stack.doctor import report  # noqa: PLC0415
+
+    return report(configuration, as_json=arguments.json)
+
+
+def _backup(configuration: Settings, arguments: argparse.Namespace) -> int:
+    from store import backup  # noqa: PLC0415
+
+    return backup.command(backup.save, configuration, arguments.folder)
+
+
+def _restore(configuration: Settings, arguments: argparse.Namespace) -> int:
+    from store import backup  # noqa: PLC0415
+
+    return backup.command(backup.restore, configuration, arguments.folder)
+
+
+COMMANDS = {"up": _up, "doctor": _doctor, "backup": _backup, "restore": _restore}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m stack",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start everything and keep it running")
     up.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
-    up.add_argument("--data-dir", type=Path, help="default: CSTAR_DATA_DIR, else .cstar")
-    arguments = parser.parse_args()
-    configuration = settings()
-    if arguments.data_dir is not None:
-        configuration = configuration.model_copy(update={"data_dir": arguments.data_dir})
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        with Stack(configuration, port=arguments.port) as stack:
-            _say_ready(stack)
-            _watch(stack, stop)
-    except (StackFailed, OSError) as error:
-        raise SystemExit(f"the stack could not be started: {error}") from error
-
-
-def _say_ready(stack: Stack) -> None:
-    print(f"ready: {stack.url}   (what it can do: {stack.url}/openapi.json)", flush=True)
-    print(f"key and address for scripts: {stack.data_dir / STACK_FILE}", flush=True)
-    print(f"logs: {stack.logs}   (Ctrl-C stops everything)", flush=True)
-
-
-def _watch(stack: Stack, stop: threading.Event) -> None:
-    while not stop.wait(WATCH_INTERVAL_S):
-        for name in stack.revive():
-            print(f"{name} had died and was started again", flush=True)
-    print("stopping", flush=True)
+    doctor = commands.add_parser("doctor", help="check this machine and its settings")
+    doctor.add_argument("--json", action="store_true", help="one JSON object a line")
+    backup = commands.add_parser("backup", help="save the database and all blobs")
+    restore = commands.add_parser("restore", help="bring them into an empty place")
+    for command in (backup, restore):
+        command.add_argument("folder", type=Path, help="where the backup is")
+    for command in (up, doctor, backup, restore):
+        command.add_argument("--data-dir", type=Path, help="default: CSTAR_DATA_DIR, else .cstar")
+    return parser
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

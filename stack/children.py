@@ -14,7 +14,7 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 RESTART_DELAY_S = 1.0
-SECRETS = {"CSTAR_SECRET_KEY"}
+SECRETS = {"CSTAR_SECRET_KEY", "CSTAR_METRICS_TOKEN"}
 
 
 @dataclass

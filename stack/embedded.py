@@ -96,6 +96,8 @@ class Stack:
         descriptor = self._listener.fileno()
         api = [sys.executable, "-m", "api", "--fd", str(descriptor)]
         with_secret = {**environment, "CSTAR_SECRET_KEY": secret}
+        if self.settings.metrics_token is not None:
+            with_secret["CSTAR_METRICS_TOKEN"] = self.settings.metrics_token.get_secret_value()
         return [
             Child("api", api, self._log("api"), with_secret, inherited=[descriptor]),
             Child(
@@ -109,8 +111,9 @@ class Stack:
         ]
 
     def _environment(self, broker_url: str) -> dict[str, str]:
-        """Return this stack's settings for its processes, the secret left out."""
-        plain = self.settings.model_dump(exclude_none=True, exclude={"secret_key"})
+        """Return this stack's settings for its processes, the secrets left out."""
+        secrets = {"secret_key", "metrics_token"}
+        plain = self.settings.model_dump(exclude_none=True, exclude=secrets)
         return {f"CSTAR_{name.upper()}": str(value) for name, value in plain.items()} | {
             "CSTAR_DATA_DIR": str(self.data_dir),
             "CSTAR_DATABASE_URL": self.settings.resolved_database_url,

@@ -10,6 +10,8 @@ from importlib import resources
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from store.database import Database
@@ -43,6 +45,13 @@ def check(database: Database) -> None:
     """Raise alembic.util.CommandError when the tables are not those of `store.tables`."""
     with _configured(database) as config:
         command.check(config)
+
+
+def revisions(database: Database) -> tuple[str | None, str | None]:
+    """Return the revision a database is at, and the one this version of the program needs."""
+    with database.engine.connect() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    return current, ScriptDirectory.from_config(configuration()).get_current_head()
 
 
 def revise(database: Database, message: str) -> None:

@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     runner_threads: int = Field(0, ge=0)
     sandbox: Literal["auto", "required", "off"] = "auto"
 
+    log_format: Literal["text", "json"] = "text"
+    traces: str | None = Field(None, pattern=r"^(otlp|file:///.+)$")
+    metrics_token: SecretStr | None = None
+
     @property
     def resolved_database_url(self) -> str:
         """SQLAlchemy URL; SQLite in the data folder unless `CSTAR_DATABASE_URL` is set."""

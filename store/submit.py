@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +12,11 @@ from store.contracts import Device
 from store.database import database_now
 from store.identifiers import new_id
 from store.lifecycle import add_event, dispatch
+from store.origins import origin
 from store.states import JobKind, JobState
 from store.tables import Job
+
+logger = logging.getLogger(__name__)
 
 IO_QUEUE = "io"  # short work that trains nothing
 DEVICE_QUEUES: dict[Device, str] = {"cpu": "cpu.default", "gpu": "gpu.default"}
@@ -62,6 +66,7 @@ def submit(
     )
     session.add(job)
     session.flush()
-    add_event(session, job, f"job.{JobState.QUEUED}", {})
+    add_event(session, job, f"job.{JobState.QUEUED}", origin())
     dispatch(session, job)
+    logger.info("queued a job: %s", kind, extra={"job_id": job.id})
     return job

@@ -208,6 +208,8 @@ class Job(Base):
         Index("ix_jobs_tenant_id_kind_id", "tenant_id", "kind", "id"),
         Index("ix_jobs_state_lease_expires_at", "state", "lease_expires_at"),
         Index("ix_jobs_state_queue_finished_at", "state", "queue", "finished_at"),
+        Index("ix_jobs_queue_kind_state", "queue", "kind", "state"),  # store.measures
+        Index("ix_jobs_finished_at", "finished_at"),
     )
 
 
@@ -236,7 +238,7 @@ class JobAttempt(Base):
     worker_id: Mapped[str]
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
-    outcome: Mapped[str | None]
+    outcome: Mapped[str | None] = mapped_column(index=True)
     log: Mapped[str | None] = mapped_column(Text)
 
 

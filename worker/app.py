@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import mmap
 import signal
+import threading
+from functools import lru_cache
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_init, worker_process_init, worker_ready, worker_shutting_down
+from celery.signals import (
+    setup_logging,
+    worker_init,
+    worker_process_init,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
 
 from store.database import Database
+from store.logs import configure_logging
 from store.settings import settings
 from worker.broker import broker_url, celery_configuration
 from worker.executors import SandboxUnavailable, sandbox_name
-from worker.identity import register
+from worker.identity import keep_present, register
 from worker.workspace import sweep
-
-logger = logging.getLogger(__name__)
 
 app = Celery("cstar", include=["worker.tasks"])
 app.conf.update(celery_configuration(broker_url(settings()), settings()))
@@ -28,6 +35,7 @@ TASK_NAME = "cstar.run_job"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _drain = mmap.mmap(-1, 1)  # shared with the forked pool processes
+_gone = threading.Event()
 
 
 def draining() -> bool:
@@ -35,9 +43,9 @@ def draining() -> bool:
     return _drain[0] != 0
 
 
-@worker_init.connect
+@setup_logging.connect
 def _configure_logging(**_: Any) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    configure_logging("worker", settings().log_format)
 
 
 @worker_init.connect
@@ -62,10 +70,22 @@ def _sweep(**_: Any) -> None:
 
 @worker_ready.connect
 def _announce(sender: Any, **_: Any) -> None:
-    database = Database(settings().resolved_database_url)
+    """Celery says this once more after every reconnection to the broker."""
     queues = sorted(queue.name for queue in sender.task_consumer.queues)
-    register(database, queues=queues)
-    database.dispose()
+    register(_presence(), queues=queues)
+
+
+@lru_cache
+def _presence() -> Database:
+    """Return the database of the thread that shows this worker lives, started with it."""
+    database = Database(settings().resolved_database_url)
+    threading.Thread(target=keep_present, args=(database, _gone), daemon=True).start()
+    return database
+
+
+@worker_shutdown.connect
+def _leave(**_: Any) -> None:
+    _gone.set()
 
 
 @worker_shutting_down.connect

@@ -1,25 +1,33 @@
-"""Who a worker is: its id and its row."""
+"""Who a worker is: its id, its row, and the beat that shows it lives while it has no job."""
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import socket
+import threading
 from collections.abc import Sequence
+
+from sqlalchemy import update
+from sqlalchemy.exc import SQLAlchemyError
 
 from store.database import Database, database_now
 from store.identifiers import new_id
 from store.tables import Worker
 from worker.executors import sandbox_name
 
+logger = logging.getLogger(__name__)
+
+PRESENCE_S = 30.0
 WORKER_ID = new_id("wrk")  # before the pool forks, so that parent and children share it
 
 
 def register(database: Database, *, queues: Sequence[str]) -> None:
-    """Write this worker's row, so that claims can refer to it."""
+    """Write this worker's row, so that claims can refer to it; again where it is there."""
     with database.writing() as session:
         now = database_now(session)
-        session.add(
+        session.merge(
             Worker(
                 id=WORKER_ID,
                 hostname=socket.gethostname(),
@@ -30,3 +38,15 @@ def register(database: Database, *, queues: Sequence[str]) -> None:
                 last_seen_at=now,
             )
         )
+
+
+def keep_present(database: Database, stop: threading.Event) -> None:
+    """Say every `PRESENCE_S` that this worker lives, until told to stop."""
+    while not stop.wait(PRESENCE_S):
+        try:
+            with database.writing() as session:
+                now = database_now(session)
+                here = update(Worker).where(Worker.id == WORKER_ID)
+                session.execute(here.values(last_seen_at=now))
+        except SQLAlchemyError as error:
+            logger.warning("the database is away (%s); this worker seems silent", error)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from store.contracts import Text
+from store.logs import LogFormat
 
 MAX_LINE_BYTES = 1 << 20
 MAX_MESSAGE = 20_000
@@ -46,6 +47,9 @@ class Spec(BaseModel):
     memory_bytes: int
     max_tasks: int = 4096
     checkpoint_interval_s: float
+    log_format: LogFormat = "text"
+    traced: bool = False
+    ids: dict[str, str] = {}
 
 
 class Message(BaseModel):
@@ -89,6 +93,15 @@ class CheckpointSaved(Message):
     finished: bool = False
 
 
+class Span(Message):
+    """How long a part of the work took, for the trace of the job; nanoseconds since 1970."""
+
+    type: Literal["span"] = "span"
+    name: Text = Field(max_length=64)
+    started_ns: int = Field(ge=0, lt=2**63)
+    ended_ns: int = Field(ge=0, lt=2**63)
+
+
 class OutputFile(BaseModel):
     """A file in the output folder that is to become an artifact."""
 
@@ -127,7 +140,7 @@ class Stopped(Message):
 
 
 AnyMessage = Annotated[
-    Progress | Metric | Event | CheckpointSaved | Result | Failure | Stopped,
+    Progress | Metric | Event | CheckpointSaved | Span | Result | Failure | Stopped,
     Field(discriminator="type"),
 ]
 _ADAPTER: TypeAdapter[AnyMessage] = TypeAdapter(AnyMessage)

@@ -5,12 +5,21 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from store import records
+from store import records, tracing
 from worker.attempt import Attempt
-from worker.protocol import CHECKPOINT_FILE, AnyMessage, CheckpointSaved, Event, Metric, Progress
+from worker.protocol import (
+    CHECKPOINT_FILE,
+    AnyMessage,
+    CheckpointSaved,
+    Event,
+    Metric,
+    Progress,
+    Span,
+)
 from worker.workspace import keep
 
 FLUSH_INTERVAL_S = 0.5
+MAX_SPANS = 200
 
 
 class Reporter:
@@ -24,6 +33,8 @@ class Reporter:
         self._progress: Progress | None = None
         self._metrics: list[records.MetricPoint] = []
         self._flushed_at = 0.0
+        self._began_ns = time.time_ns()
+        self._spans = 0
 
     def report(self, message: AnyMessage) -> None:
         """Take one message; raises LeaseLost when the attempt may no longer write."""
@@ -35,6 +46,8 @@ class Reporter:
                     message.phase, message.name, message.step, message.value
                 )
                 self._metrics.append(point)
+            case Span():
+                self._take_span(message)
             case Event():
                 self.flush()
                 with self._database.writing() as session:
@@ -68,6 +81,16 @@ class Reporter:
         if self._progress is not None and self._progress.phase != message.phase:
             self.flush()
         self._progress = message
+
+    def _take_span(self, message: Span) -> None:
+        """Add to the trace what the runner has measured, within the bounds of this attempt."""
+        self._spans += 1
+        if self._spans > MAX_SPANS:
+            return
+        now = time.time_ns()
+        started = min(max(message.started_ns, self._began_ns), now)
+        ended = min(max(message.ended_ns, started), now)
+        tracing.record("cstar-runner", message.name, started_ns=started, ended_ns=ended)
 
     def _save_checkpoint(self, message: CheckpointSaved) -> None:
         blob = keep(self._blobs, self._folder / CHECKPOINT_FILE)

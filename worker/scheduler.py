@@ -16,11 +16,15 @@ from kombu.exceptions import OperationalError as BrokerError
 
 from store import leases, outbox
 from store.blobs import BlobStore
+from store.context import working_for
 from store.database import Database
+from store.logs import configure_logging
+from store.origins import origins
 from store.records import fail_subject
 from store.settings import Settings, settings
 from store.states import JobState
 from store.tables import Job
+from store.tracing import HEADER, configure_tracing, span
 from worker.app import TASK_NAME, app
 from worker.housekeeping import Housekeeper
 
@@ -59,10 +63,11 @@ class Scheduler:
         """Send the outbox to the broker; returns how many calls it accepted."""
         with self._database.reading() as session:
             calls = outbox.pending(session)
+            origin = origins(session, {call.job_id for call in calls})
         accepted = []
         for call in calls:
             try:
-                app.send_task(TASK_NAME, args=[call.job_id], queue=call.queue, retry=False)
+                self._send(call, origin.get(call.job_id, {}).get(HEADER))
             except (BrokerError, OSError) as error:
                 logger.warning("broker is away (%s); %d calls wait", error, len(calls))
                 break
@@ -72,13 +77,18 @@ class Scheduler:
                 outbox.published(session, accepted)
         return len(accepted)
 
+    def _send(self, call: outbox.WakeUp, parent: str | None) -> None:
+        with span("publish", role="producer", parent=parent, job_id=call.job_id):
+            app.send_task(TASK_NAME, args=[call.job_id], queue=call.queue, retry=False)
+
     def recover(self) -> None:
         """Take back jobs whose lease ran out and wake workers again for those unclaimed."""
         with self._database.writing() as session:
             leases.shorten_leases(session, lease_s=self._settings.lease_s)
             for job_id in leases.reap(session, max_attempts=self._settings.max_attempts):
                 job = session.get_one(Job, job_id)
-                logger.warning("%s: lease ran out, now %s", job_id, job.state)
+                with working_for(job_id=job_id, attempt=job.attempt):
+                    logger.warning("the lease ran out; the job is %s now", job.state)
                 if job.state == JobState.FAILED:
                     fail_subject(session, job)
         self.redispatch()
@@ -108,7 +118,8 @@ def calls_in_broker(queue: str) -> int:
 
 def main() -> None:
     """Run the scheduler until SIGTERM or SIGINT."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    configure_logging("scheduler", settings().log_format)
+    configure_tracing("cstar-scheduler", settings().traces)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -7,8 +7,11 @@ from functools import lru_cache
 
 from store import leases
 from store.blobs import BlobStore
+from store.context import working_for
 from store.database import Database
+from store.origins import origins
 from store.settings import settings
+from store.tracing import HEADER, configure_tracing, flush, span
 from worker.app import TASK_NAME, app, draining
 from worker.attempt import Attempt
 from worker.identity import WORKER_ID
@@ -32,11 +35,30 @@ def run_job(job_id: str) -> None:
     """Work on the first job in line of the queue that `job_id` was sent to, if any waits."""
     if draining():
         return  # redispatch wakes another worker
+    configure_tracing("cstar-worker", settings().traces)  # in this process, after the fork
     with _database().writing() as session:
         lease = leases.claim_next(session, job_id, worker_id=WORKER_ID, lease_s=settings().lease_s)
     if lease is None:
         logger.info("%s: nothing waits in its queue", job_id)
         return
-    logger.info("%s: attempt %d", lease.job_id, lease.attempt)
-    attempt = Attempt(_database(), _blobs(), lease, settings())
-    run_attempt(attempt, draining=draining)
+    _work(Attempt(_database(), _blobs(), lease, settings()))
+
+
+def _work(attempt: Attempt) -> None:
+    """Make the attempt, under the ids and in the trace of its job."""
+    lease = attempt.lease
+    with attempt.database.reading() as session:
+        origin = origins(session, [lease.job_id]).get(lease.job_id, {})
+    named: dict[str, str | int] = {
+        "job_id": lease.job_id,
+        "attempt": lease.attempt,
+        "worker_id": WORKER_ID,
+    }
+    with (
+        working_for(request_id=origin.get("request_id"), **named),
+        span("attempt", role="consumer", parent=origin.get(HEADER), **named),
+    ):
+        logger.info("attempt begins")
+        run_attempt(attempt, draining=draining)
+        logger.info("attempt is over")
+    flush()

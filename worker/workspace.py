@@ -16,9 +16,11 @@ from typing import Any, BinaryIO
 from sqlalchemy.orm import Session
 
 from store.blobs import BlobStore, StoredBlob
+from store.context import ids
 from store.settings import Settings
 from store.states import REQUESTED, JobKind
 from store.tables import Checkpoint, Dataset, File, Job, Model
+from store.tracing import traced
 from worker.attempt import Attempt
 from worker.protocol import CHECKPOINT_FILE, OUTPUT_FOLDER, SPEC_FILE, Spec
 
@@ -138,6 +140,9 @@ def _spec(session: Session, job: Job, settings: Settings) -> Spec:
         memory_bytes=settings.runner_memory_bytes,
         max_tasks=settings.runner_tasks,
         checkpoint_interval_s=settings.checkpoint_interval_s,
+        log_format=settings.log_format,
+        traced=traced(),
+        ids=ids(),
     )
 
 

@@ -1,20 +1,30 @@
-"""`/healthz`, `/readyz`, `/version`."""
+"""`/healthz`, `/readyz`, `/version`, `/metrics`."""
 
 from __future__ import annotations
 
+import hmac
 from importlib.metadata import version
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from sqlalchemy import select
+from starlette.responses import PlainTextResponse
 
+from api.auth import unauthenticated
 from api.dependencies import ServicesDep
 from api.problems import problem_responses
 from store.tables import Worker
 
 router = APIRouter(tags=["system"])
 VERSION = version("cstar-service")
+_scraper = HTTPBearer(
+    auto_error=False,
+    scheme_name="MetricsToken",
+    description="`CSTAR_METRICS_TOKEN`, where it is set.",
+)
 
 
 class Health(BaseModel):
@@ -56,3 +66,25 @@ def get_version(services: ServicesDep) -> Version:
     with services.database.reading() as session:
         facts = session.scalar(newest) or {}
     return Version(version=VERSION, sandbox=facts.get("sandbox"))
+
+
+@router.get(
+    "/metrics",
+    operation_id="get_metrics",
+    response_class=PlainTextResponse,
+    responses=problem_responses("unauthenticated", "unavailable"),
+)
+def get_metrics(
+    services: ServicesDep,
+    presented: Annotated[HTTPAuthorizationCredentials | None, Depends(_scraper)],
+) -> Response:
+    """Return what an operator watches, for Prometheus; names no tenant and nothing of theirs."""
+    wanted = services.settings.metrics_token
+    if wanted is not None and not _matches(presented, wanted.get_secret_value()):
+        raise unauthenticated("Send CSTAR_METRICS_TOKEN as `Authorization: Bearer ...`.", "")
+    return Response(services.scrape.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _matches(presented: HTTPAuthorizationCredentials | None, wanted: str) -> bool:
+    given = presented.credentials if presented is not None else ""
+    return hmac.compare_digest(given.encode(), wanted.encode())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import update
 
+from api.known_keys import MOST, TRUSTED_S, KnownKeys
 from api.main import app as described
 from store.database import database_now
 from store.states import JobState
@@ -15,7 +17,7 @@ from store.tables import ApiKey
 from tests.api.conftest import client_of
 from tests.api.world import World
 
-OPEN = {"/healthz", "/readyz", "/version"}
+OPEN = {"/healthz", "/metrics", "/readyz", "/version"}
 OPERATIONS = [
     (method.upper(), path)
     for path, operations in described.openapi()["paths"].items()
@@ -49,6 +51,32 @@ def test_a_wrong_key_is_refused(app: FastAPI, value: str) -> None:
     headers = {"Authorization": value.encode("latin-1")}
     response = client_of(app, {}).get("/v1/jobs", headers=headers)
     assert response.json()["code"] == "unauthenticated"
+
+
+def test_a_key_that_is_revoked_while_in_use_is_refused_a_moment_later(
+    client: Any, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client.get("/v1/jobs").status_code == 200
+    with app.state.services.database.writing() as session:
+        session.execute(update(ApiKey).values(revoked_at=database_now(session)))
+    later = time.monotonic() + TRUSTED_S
+    monkeypatch.setattr("api.known_keys.time.monotonic", lambda: later)
+    assert client.get("/v1/jobs").status_code == 401
+
+
+def test_a_wrong_key_is_never_trusted() -> None:
+    known = KnownKeys()
+    known.trust("cst_good", "tnt_1")
+    assert known.tenant_of("cst_good") == "tnt_1"
+    assert known.tenant_of("cst_wrong") is None
+
+
+def test_the_keys_that_are_kept_are_bounded() -> None:
+    known = KnownKeys()
+    for number in range(MOST + 1):
+        known.trust(f"cst_{number}", "tnt_1")
+    assert known.tenant_of("cst_0") is None
+    assert known.tenant_of(f"cst_{MOST}") == "tnt_1"
 
 
 def test_a_revoked_key_is_refused(client: Any, app: FastAPI) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+from compose_spec import PyCompose
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -27,8 +28,8 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE)["services"]
 DOCKERFILES = sorted((ROOT / "docker").glob("Dockerfile.*"))
-GUIDE = ROOT / "docs" / "deployment.md"
-TEXTS = [COMPOSE, *(path.read_text("utf-8") for path in [*DOCKERFILES, GUIDE])]
+GUIDES = [ROOT / "docs" / name for name in ("deployment.md", "operations.md")]
+TEXTS = [COMPOSE, *(path.read_text("utf-8") for path in [*DOCKERFILES, *GUIDES])]
 API_REQUIREMENTS = [
     Requirement(line)
     for line in (ROOT / "docker" / "requirements-api.txt").read_text("utf-8").splitlines()
@@ -204,9 +205,17 @@ def test_the_api_image_installs_all_that_the_api_imports() -> None:
 
 def test_the_api_image_installs_nothing_the_package_does_not_ask_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    asked = {(one.name, *one.extras) for one in map(Requirement, project["dependencies"])}
+    lines = project["dependencies"] + project["optional-dependencies"]["otel"]
+    asked = {(one.name, *one.extras) for one in map(Requirement, lines)}
     assert {(one.name, *one.extras) for one in API_REQUIREMENTS} <= asked
 
 
 def test_the_api_image_is_without_torch_and_celery() -> None:
     assert not installed_by(API_REQUIREMENTS) & {"torch", "celery", "onnxruntime"}
+
+
+def test_the_file_is_as_the_compose_specification_has_it() -> None:
+    filled = re.sub(r"\$\{(\w+):\?[^}]*\}", r"\1", re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", COMPOSE))
+    parsed = PyCompose.from_yaml(yaml.safe_dump(yaml.safe_load(filled)))  # anchors resolved
+    parsed.validate()
+    assert set(parsed.service_names()) == set(SERVICES)

@@ -14,6 +14,7 @@ from stack.embedded import Stack
 from store.settings import Settings
 from tests.e2e.requests import Uploads, upload_digits
 
+TRACES = "traces.jsonl"
 SETTINGS = {
     "lease_s": 6.0,
     "heartbeat_s": 0.5,
@@ -28,7 +29,9 @@ SETTINGS = {
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A running stack whose dead parts are started again, as `make up` does it."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("stack"), **SETTINGS)
+    data_dir = tmp_path_factory.mktemp("stack")
+    traces = (data_dir / TRACES).as_uri()
+    settings = Settings(data_dir=data_dir, log_format="json", traces=traces, **SETTINGS)
     stop = threading.Event()
     with Stack(settings) as running:
         keeper = threading.Thread(target=_keep_alive, args=(running, stop))

@@ -202,7 +202,7 @@ def test_a_job_survives_kill_9_of_its_runner_and_then_of_its_worker(
     finished = Counter(event["phase"] for event in of_type(rows, "phase.finished"))
     assert finished == Counter(PHASES)
     assert len(of_type(rows, "job.succeeded")) == 1
-    assert [event["reason"] for event in of_type(rows, "job.queued") if event] == [
+    assert [event["reason"] for event in of_type(rows, "job.queued")[1:]] == [
         "worker_lost",
         "worker_lost",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -45,6 +46,22 @@ def answers(url: str) -> bool:
     except psycopg.OperationalError:
         return False
     return True
+
+
+def client_tools(server_url: str) -> Path | None:
+    """Return a folder with `pg_dump` and `pg_restore` of the server's own major version."""
+    url = make_url(server_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url) as connection:
+        wanted = connection.info.server_version // 10_000
+    spec = importlib.util.find_spec(WHEEL)
+    shipped = Path(spec.origin).parent.glob("pginstall*/bin") if spec and spec.origin else ()
+    installed = shutil.which("pg_dump")
+    for folder in [*([Path(installed).parent] if installed else []), *shipped]:
+        command = [folder / "pg_dump", "--version"]
+        said = subprocess.run(command, check=False, capture_output=True, text=True)
+        if re.search(rf"\) {wanted}\b", said.stdout):
+            return folder
+    return None
 
 
 @contextmanager

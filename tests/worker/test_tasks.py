@@ -5,18 +5,21 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
+import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from store.database import database_now
 from store.states import JobState
 from store.tables import Worker
 from tests.support import rows
 from tests.worker.shop import Shop
 from worker.attempt import Attempt
-from worker.identity import WORKER_ID, register
+from worker.identity import WORKER_ID, keep_present, register
 
 
 @pytest.fixture
@@ -128,3 +131,31 @@ def test_a_worker_that_is_ready_has_its_row(shop: Shop) -> None:
 
     assert (worker.id, worker.pid, worker.queues) == (WORKER_ID, os.getpid(), ["cpu.default"])
     assert worker.facts["sandbox"] in ("bubblewrap", "rlimits")
+
+
+def test_a_worker_that_found_its_broker_again_is_still_one(shop: Shop) -> None:
+    register(shop.database, queues=["cpu.default"])
+    register(shop.database, queues=["cpu.default"])
+
+    assert rows.count(shop.database, Worker) == 1
+
+
+def test_a_worker_without_a_job_shows_that_it_lives(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(shop.database, queues=["io"])
+    with shop.database.writing() as session:
+        worker = session.get_one(Worker, WORKER_ID)
+        worker.last_seen_at = long_ago = database_now(session) - timedelta(days=1)
+    monkeypatch.setattr("worker.identity.PRESENCE_S", 0.001)
+    stop = threading.Event()
+    beating = threading.Thread(target=keep_present, args=(shop.database, stop))
+    beating.start()
+    seen_at = long_ago
+    while seen_at == long_ago:  # the test's own time limit ends this
+        with shop.database.reading() as session:
+            seen_at = session.get_one(Worker, WORKER_ID).last_seen_at
+    stop.set()
+    beating.join()
+
+    assert seen_at > long_ago

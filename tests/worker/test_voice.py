@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,16 @@ from cstar_core.pipeline.run import overall
 from tests.worker.processes import finish
 from tests.worker.shop import PATIENCE_S
 from worker import executors
-from worker.protocol import CheckpointSaved, Event, Message, Metric, Progress, Stopped, decode
+from worker.protocol import (
+    CheckpointSaved,
+    Event,
+    Message,
+    Metric,
+    Progress,
+    Span,
+    Stopped,
+    decode,
+)
 from worker.runner.observer import RunnerObserver
 from worker.runner.voice import Voice
 
@@ -29,6 +39,16 @@ voice = Voice()
 print("a library prints", flush=True)
 os.write(1, b"so does its C part")
 voice.say(Event(name="long", data={"text": "x" * 300_000}))
+voice.say(Stopped())
+"""
+TRACED = """
+from worker.protocol import Progress, Stopped
+from worker.runner.voice import Voice
+voice = Voice()
+voice.trace("importing")
+voice.turn_to("compress")
+for phase in ("checking", "checking", "admm"):
+    voice.say(Progress(phase=phase, progress=0.5))
 voice.say(Stopped())
 """
 ALONE = """
@@ -143,3 +163,16 @@ def test_sigterm_asks_for_a_stop(observer: RunnerObserver) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
     assert observer.stop_requested()
+
+
+@pytest.mark.usefixtures("plain")
+def test_each_part_of_the_work_is_measured_before_the_last_word(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", TRACED]
+    process = executors.start_confined(command, tmp_path, tmp_path / "runner.log")
+    said = [decode(line) for line in finish(process).splitlines()]
+    spans = [message for message in said if isinstance(message, Span)]
+
+    assert [span.name for span in spans] == ["importing", "compress", "checking", "admm"]
+    assert said[-2:] == [spans[-1], Stopped()]
+    for before, after in pairwise(spans):
+        assert before.started_ns <= before.ended_ns == after.started_ns

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import math
 import sys
-import traceback
 from pathlib import Path
 
 from cstar_core.errors import CstarError, TargetInfeasible
+from store.context import working_for
+from store.logs import configure_logging
 from store.states import ErrorCode
 from worker.protocol import MAX_MESSAGE, SPEC_FILE, Failure, Spec
 from worker.runner.confinement import confine, die_with_supervisor
 from worker.runner.shortage import shortage
 from worker.runner.voice import Voice, printable
+
+logger = logging.getLogger(__name__)
 
 # Named, not imported: a validation does without the libraries of a compression.
 KINDS = {
@@ -32,13 +36,23 @@ def main() -> None:
     folder = Path(sys.argv[1])
     voice = Voice()
     spec = Spec.model_validate_json((folder / SPEC_FILE).read_text())
+    configure_logging("runner", spec.log_format)
+    if spec.traced:
+        voice.trace("importing")
+    with working_for(**spec.ids):
+        _work(spec, folder, voice)
+
+
+def _work(spec: Spec, folder: Path, voice: Voice) -> None:
+    logger.info("the runner begins: %s", spec.kind)
     module, function = KINDS[spec.kind]
     work = getattr(importlib.import_module(module), function)
     confine(memory_bytes=spec.memory_bytes, max_tasks=spec.max_tasks, threads=spec.threads)
+    voice.turn_to(spec.kind)
     try:
         work(spec, folder, voice)
     except Exception as error:
-        traceback.print_exc()
+        logger.exception("the work failed")
         voice.say(judge(error))
 
 

@@ -1,0 +1,1 @@
+"""What the commands of the stack do for an operator."""

@@ -1,0 +1,115 @@
+"""Traces cross processes as traceparents, and cost nothing where nobody wants them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store import tracing
+from store.context import working_for
+from store.database import Database
+from store.origins import origins
+from store.states import JobKind
+from store.submit import submit
+from tests.support import rows
+
+Spans = Callable[[], list[dict[str, Any]]]
+UNWANTED = """
+import sys
+from store import tracing
+with tracing.span("nothing"):
+    assert tracing.traceparent() is None
+tracing.record("other", "nothing", started_ns=1, ended_ns=2)
+tracing.flush()
+print(*[name for name in sys.modules if name.startswith("opentelemetry")])
+"""
+
+
+@pytest.fixture
+def spans(tmp_path: Path) -> Iterator[Spans]:
+    """Tracing goes to a file; the function returns what lies there."""
+    path = tmp_path / "traces.jsonl"
+    tracing.configure_tracing("here", path.as_uri())
+
+    def read() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    yield read
+    tracing.configure_tracing("here", None)
+    tracing._setup.providers.clear()
+
+
+def test_without_a_target_nothing_is_made_or_imported() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", UNWANTED], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == ""
+
+
+def test_a_span_lies_in_the_one_around_it(spans: Spans) -> None:
+    with tracing.span("outer"), tracing.span("inner", job_id="job_1"):
+        pass
+    inner, outer = spans()
+    assert inner["parent_id"] == outer["context"]["span_id"]
+    assert inner["attributes"] == {"cstar.job_id": "job_1"}
+
+
+def test_a_traceparent_carries_the_trace_into_another_process(spans: Spans) -> None:
+    with tracing.span("request", role="server"):
+        sent = tracing.traceparent()
+    with tracing.span("attempt", role="consumer", parent=sent):
+        pass
+    request, attempt = spans()
+    assert attempt["context"]["trace_id"] == request["context"]["trace_id"]
+    assert attempt["parent_id"] == request["context"]["span_id"]
+
+
+@pytest.mark.parametrize("nonsense", ["", "00-zz", "00-" + "0" * 32 + "-" + "0" * 16 + "-01"])
+def test_a_traceparent_that_is_none_begins_a_trace_of_its_own(spans: Spans, nonsense: str) -> None:
+    with tracing.span("attempt", parent=nonsense):
+        pass
+    assert spans()[0]["parent_id"] is None
+
+
+def test_what_another_process_has_measured_keeps_its_times(spans: Spans) -> None:
+    with tracing.span("attempt"):
+        tracing.record("cstar-runner", "admm", started_ns=10**9, ended_ns=3 * 10**9)
+    measured, attempt = spans()
+    assert measured["parent_id"] == attempt["context"]["span_id"]
+    assert measured["resource"]["attributes"]["service.name"] == "cstar-runner"
+    assert measured["start_time"].startswith("1970-01-01T00:00:01")
+    assert measured["end_time"].startswith("1970-01-01T00:00:03")
+
+
+def test_a_span_is_renamed_when_its_route_is_known(spans: Spans) -> None:
+    with tracing.span("GET", role="server"):
+        tracing.describe("GET /v1/jobs/{job_id}", status=200)
+    assert spans()[0]["name"] == "GET /v1/jobs/{job_id}"
+
+
+@pytest.mark.usefixtures("spans")
+def test_a_job_remembers_the_request_and_the_trace_that_made_it(database: Database) -> None:
+    tenant_id = rows.add_tenant(database)
+    with (
+        working_for(request_id="req_1"),
+        tracing.span("request"),
+        database.writing() as session,
+    ):
+        wanted = {"request_id": "req_1", "traceparent": tracing.traceparent()}
+        job = submit(session, tenant_id=tenant_id, kind=JobKind.COMPRESS, queue="q", request={})
+    with database.reading() as session:
+        assert origins(session, [job.id]) == {job.id: wanted}
+
+
+def test_a_job_that_nobody_asked_for_remembers_nothing(database: Database) -> None:
+    tenant_id = rows.add_tenant(database)
+    with database.writing() as session:
+        job = submit(session, tenant_id=tenant_id, kind=JobKind.COMPRESS, queue="q", request={})
+    with database.reading() as session:
+        assert origins(session, [job.id]) == {job.id: {}}
