@@ -12,6 +12,7 @@ softmax) is replaced with the last layer and is seen by `reliability.model_flags
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +116,7 @@ def planted_test(
         ledger = Ledger(len(images), completed=completed, on_batch=on_batch)
         test = _Test(features, threat, settings, seed)
         records = [
-            ledger.recall_or(str(index), lambda index=index: test.record(index, images[index]))
+            ledger.recall_or(str(index), functools.partial(test.record, index, images[index]))
             for index in range(len(images))
         ]
     return _summary(records, settings)
@@ -244,9 +245,7 @@ class _Test:
         return (images + self.threat.epsilon * direction).clamp(0, 1)
 
 
-def separate(
-    inside: Tensor, apart: Tensor, outside: Tensor
-) -> tuple[Tensor, Tensor, float] | None:
+def separate(inside: Tensor, apart: Tensor, outside: Tensor) -> tuple[Tensor, Tensor, float] | None:
     """The read-out that tells one row of `outside` (K, d) best from `inside` (M, d) and `apart`.
 
     Fisher's linear discriminant (1936) with a ridge, fitted on `inside` for each candidate, in
