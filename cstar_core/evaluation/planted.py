@@ -12,6 +12,7 @@ softmax) is replaced with the last layer and is seen by `reliability.model_flags
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +116,7 @@ def planted_test(
         ledger = Ledger(len(images), completed=completed, on_batch=on_batch)
         test = _Test(features, threat, settings, seed)
         records = [
-            ledger.recall_or(str(index), lambda index=index: test.record(index, images[index]))
+            ledger.recall_or(str(index), functools.partial(test.record, index, images[index]))
             for index in range(len(images))
         ]
     return _summary(records, settings)

@@ -9,14 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
+# Typed loosely: torch makes their parts at run time.
+_CUDA: Any = torch.backends.cuda
+_CUDNN: Any = torch.backends.cudnn
+_ONEDNN: Any = torch.backends.mkldnn
 # Where torch may compute float32 products by TF32 or bfloat16: GPU and CPU libraries.
-_BACKENDS: tuple[Any, ...] = (
-    torch.backends.cuda.matmul,
-    torch.backends.cudnn.conv,
-    torch.backends.cudnn.rnn,
-    torch.backends.mkldnn.matmul,
-    torch.backends.mkldnn.conv,
-)
+_BACKENDS = (_CUDA.matmul, _CUDNN.conv, _CUDNN.rnn, _ONEDNN.matmul, _ONEDNN.conv)
 
 
 @contextmanager
