@@ -12,7 +12,7 @@ from benchmarks.harness import Settings, Timing, interleave
 from benchmarks.peers import library_autoattack, torchattacks_autoattack
 from benchmarks.rows import Bar, Row, speed_up
 from benchmarks.trained import Trained, robust_networks
-from cstar_core.evaluation.autoattack import autoattack_correct
+from cstar_core.evaluation.attacks.autoattack import autoattack_correct
 
 IMAGES = 32
 OURS, LIBRARY, TORCHATTACKS = "ours", "pyautoattack", "torchattacks.AutoAttack"

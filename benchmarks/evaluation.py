@@ -20,7 +20,7 @@ from cstar_core.attacks import (
     pgd,
     uniform_start,
 )
-from cstar_core.evaluation.robustness import PgdSettings, clean_correct, pgd_correct
+from cstar_core.evaluation.attacks.robustness import PgdSettings, clean_correct, pgd_correct
 from cstar_core.folding import attack_target
 from cstar_core.training.randomness import generator
 

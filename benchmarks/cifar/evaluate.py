@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from cstar_core.evaluation.autoattack import autoattack_correct
+from cstar_core.evaluation.attacks.autoattack import autoattack_correct
+from cstar_core.evaluation.attacks.robustness import PgdSettings, clean_correct, pgd_correct
 from cstar_core.evaluation.batches import OnBatch
-from cstar_core.evaluation.robustness import PgdSettings, clean_correct, pgd_correct
 from cstar_core.evaluation.statistics import Accuracy
 from cstar_core.pipeline import State, Workbench
 from cstar_core.training.randomness import derive_seed

@@ -7,7 +7,7 @@ from typing import Any
 
 from cstar_core.architectures import Architecture
 from cstar_core.attacks import ThreatModel
-from cstar_core.evaluation.robustness import PgdSettings
+from cstar_core.evaluation.attacks.robustness import PgdSettings
 from cstar_core.pipeline.profiles import PROFILES, Profile
 from cstar_core.training.admm import AdmmConfig
 from cstar_core.training.config import AttackConfig, TrainingConfig

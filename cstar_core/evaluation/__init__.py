@@ -1,8 +1,7 @@
-"""Figures for the report: accuracies with intervals, attacks per example, flags, latency.
+"""What can be said of a network, or of two on the same examples, and whether to believe it.
 
-`statistics` intervals and paired tests, `robustness` clean accuracy and PGD, `autoattack` the
-headline suite (`autoattack_library` alone touches the library behind it), `curve` accuracy over
-epsilon, `reliability` signs that an evaluation cannot be trusted, `latency` timings, `batches` the
-ledger that makes long evaluations resumable. Nothing here trains, and nothing here decides
-whether a target is met.
+`run` a whole evaluation, `assessment` its pieces for one network, `comparison` those for two;
+`attacks`, `certified`, `corruptions`, `latency`, `drift` and `spectra` measure; `statistics`,
+`reliability`, `targets` and `verdict` judge; `report` the sections that every report has. `batches`
+is the ledger that makes all of it resumable, `watch` how it is followed. Nothing here trains.
 """

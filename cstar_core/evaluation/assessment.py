@@ -14,15 +14,22 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cstar_core.evaluation.autoattack import autoattack_correct, estimate_seconds
+from cstar_core.evaluation.attacks.autoattack import autoattack_correct, estimate_seconds
+from cstar_core.evaluation.attacks.curve import epsilon_curve
+from cstar_core.evaluation.attacks.named import worst_case
+from cstar_core.evaluation.attacks.planted import planted_test
+from cstar_core.evaluation.attacks.robustness import pgd_correct, predict
+from cstar_core.evaluation.attacks.steps import steps_check
 from cstar_core.evaluation.batches import Record, unit_interval
 from cstar_core.evaluation.certified import certification, invariant
-from cstar_core.evaluation.corruptions import SMALLEST_SIDE, corruption_accuracy
-from cstar_core.evaluation.curve import epsilon_curve
+from cstar_core.evaluation.corruptions.accuracy import SMALLEST_SIDE, corruption_accuracy
+from cstar_core.evaluation.corruptions.jpeg import (
+    CHANNELS,
+    QUALITY,
+    jpeg_attacked_correct,
+    jpeg_settings,
+)
 from cstar_core.evaluation.examples import Examples
-from cstar_core.evaluation.jpeg import CHANNELS, QUALITY, jpeg_attacked_correct, jpeg_settings
-from cstar_core.evaluation.named import worst_case
-from cstar_core.evaluation.planted import planted_test
 from cstar_core.evaluation.reliability import (
     Flag,
     consistency_flags,
@@ -33,10 +40,8 @@ from cstar_core.evaluation.reliability import (
     planted_flags,
     square_flags,
 )
-from cstar_core.evaluation.robustness import pgd_correct, predict
 from cstar_core.evaluation.settings import BATCH, PGD, PGD_THROUGH_JPEG, EvaluationSettings
 from cstar_core.evaluation.statistics import Accuracy
-from cstar_core.evaluation.steps import steps_check
 from cstar_core.evaluation.watch import Meter, Watch
 
 Ledgers = MutableMapping[str, Any]

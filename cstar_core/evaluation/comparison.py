@@ -7,12 +7,12 @@ from typing import Any
 from torch import nn
 
 from cstar_core.evaluation.assessment import Assessment, Measurement, Subject, figure, told
+from cstar_core.evaluation.attacks.transfer import transfer_correct
 from cstar_core.evaluation.batches import Completed
 from cstar_core.evaluation.drift import drift
 from cstar_core.evaluation.reliability import transfer_flags
 from cstar_core.evaluation.settings import BATCH, PGD
 from cstar_core.evaluation.statistics import PairedComparison
-from cstar_core.evaluation.transfer import transfer_correct
 from cstar_core.evaluation.watch import Meter
 
 PAIRED = ("clean", "pgd", "autoattack")

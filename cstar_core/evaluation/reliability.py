@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from cstar_core.attacks import AttackLoss, attack_mode, input_gradient
+from cstar_core.evaluation.attacks.curve import CHANCE_SLACK, CurvePoint
+from cstar_core.evaluation.attacks.planted import PlantedResult
+from cstar_core.evaluation.attacks.precision import float32_exact
 from cstar_core.evaluation.batches import batch_slices, unit_interval
 from cstar_core.evaluation.certified import Invariant
-from cstar_core.evaluation.curve import CHANCE_SLACK, CurvePoint
-from cstar_core.evaluation.planted import PlantedResult
-from cstar_core.evaluation.precision import float32_exact
 
 Code = Literal[
     "not_deterministic",

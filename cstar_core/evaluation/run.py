@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from cstar_core.evaluation.assessment import Assessment, Subject, assess
+from cstar_core.evaluation.attacks.fingerprint import examples_sha256
 from cstar_core.evaluation.comparison import drifted, paired, transferred
 from cstar_core.evaluation.examples import Examples
-from cstar_core.evaluation.fingerprint import examples_sha256
 from cstar_core.evaluation.settings import EvaluationSettings
 from cstar_core.evaluation.spectra import screen
 from cstar_core.evaluation.watch import Meter, Unwatched, Watch

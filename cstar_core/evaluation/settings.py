@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cstar_core.attacks import ThreatModel
-from cstar_core.evaluation.robustness import PgdSettings
+from cstar_core.evaluation.attacks.robustness import PgdSettings
 from cstar_core.training.randomness import derive_seed, generator
 
 PGD = PgdSettings(steps=20)

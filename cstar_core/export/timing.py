@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from cstar_core.evaluation.latency import measure_latency
-from cstar_core.evaluation.runtimes import measure_runtimes
+from cstar_core.evaluation.latency.runtimes import measure_runtimes
+from cstar_core.evaluation.latency.timing import measure_latency
 from cstar_core.export.onnx_model import export_onnx
 
 ALONE = "no other network was timed beside it"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cstar_core.evaluation.robustness import PgdSettings
+from cstar_core.evaluation.attacks.robustness import PgdSettings
 from cstar_core.training.admm import AdmmConfig
 from cstar_core.training.augmentation import Augmentation
 from cstar_core.training.config import AttackConfig, AwpConfig, TrainingConfig

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cstar_core.attacks import ThreatModel
-from cstar_core.evaluation.robustness import PgdSettings, clean_correct, pgd_correct
+from cstar_core.evaluation.attacks.robustness import PgdSettings, clean_correct, pgd_correct
 from cstar_core.folding import attack_target
 
 

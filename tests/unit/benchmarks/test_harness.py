@@ -25,7 +25,7 @@ from benchmarks.page import line, page
 from benchmarks.ranks import p7
 from benchmarks.rows import Bar, Results, Row, speed_up
 from cstar_core.attacks import ThreatModel
-from cstar_core.evaluation.robustness import PgdSettings, pgd_correct, predict
+from cstar_core.evaluation.attacks.robustness import PgdSettings, pgd_correct, predict
 
 TIMINGS = {"ours": Timing(2.0, 1.9, 2.2, 5), "peer": Timing(5.0, 4.9, 5.5, 5)}
 FASTER = speed_up("P5", "projection", TIMINGS, ours="ours", peer="peer", bar=Bar(2, 4))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cstar_core.architectures import Architecture, build
-from cstar_core.evaluation.robustness import clean_correct, predict
+from cstar_core.evaluation.attacks.robustness import clean_correct, predict
 from cstar_core.normalization import NormalizedModel
 from stack.demo.digits import CLASSES, MEAN, STD, load_digits
 

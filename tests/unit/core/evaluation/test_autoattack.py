@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from cstar_core.attacks import Norm, ThreatModel
-from cstar_core.evaluation.autoattack import (
+from cstar_core.evaluation.attacks.autoattack import (
     autoattack_correct,
     estimate_seconds,
 )
-from cstar_core.evaluation.autoattack_library import suite_for, suite_settings
+from cstar_core.evaluation.attacks.autoattack_library import suite_for, suite_settings
+from cstar_core.evaluation.attacks.result import AttackResult
+from cstar_core.evaluation.attacks.robustness import pgd_correct
 from cstar_core.evaluation.batches import BatchDone, Record
-from cstar_core.evaluation.result import AttackResult
-from cstar_core.evaluation.robustness import pgd_correct
 
 from .classifiers import convolutional, linear, predicted, problem
 

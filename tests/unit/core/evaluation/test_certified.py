@@ -12,6 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from cstar_core.attacks import Norm, ThreatModel
+from cstar_core.evaluation.attacks.robustness import (
+    PgdSettings,
+    clean_correct,
+    pgd_correct,
+    predict,
+)
 from cstar_core.evaluation.batches import BatchDone, Record
 from cstar_core.evaluation.certified import (
     Unbounded,
@@ -20,7 +26,6 @@ from cstar_core.evaluation.certified import (
     invariant,
     logit_bounds,
 )
-from cstar_core.evaluation.robustness import PgdSettings, clean_correct, pgd_correct, predict
 from cstar_core.folding import FoldedCopy
 from cstar_core.normalization import NormalizedModel
 

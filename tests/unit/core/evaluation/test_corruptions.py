@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from cstar_core.evaluation.attacks.robustness import predict
 from cstar_core.evaluation.batches import BatchDone, Record
-from cstar_core.evaluation.corruptions import (
+from cstar_core.evaluation.corruptions.accuracy import (
     KINDS,
     SEVERITIES,
     CorruptionResult,
@@ -16,7 +17,6 @@ from cstar_core.evaluation.corruptions import (
     corruption_accuracy,
     unsuited,
 )
-from cstar_core.evaluation.robustness import predict
 
 from .classifiers import convolutional, predicted
 

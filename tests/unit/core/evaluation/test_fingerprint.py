@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cstar_core.evaluation.fingerprint import examples_sha256
+from cstar_core.evaluation.attacks.fingerprint import examples_sha256
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:

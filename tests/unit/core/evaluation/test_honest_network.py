@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from cstar_core.architectures import Architecture, load
 from cstar_core.attacks import ThreatModel
-from cstar_core.evaluation.curve import epsilon_curve
-from cstar_core.evaluation.named import attack_correct
-from cstar_core.evaluation.planted import planted_test
+from cstar_core.evaluation.attacks.curve import epsilon_curve
+from cstar_core.evaluation.attacks.named import attack_correct
+from cstar_core.evaluation.attacks.planted import planted_test
+from cstar_core.evaluation.attacks.steps import steps_check
 from cstar_core.evaluation.reliability import (
     Reliability,
     consistency_flags,
@@ -23,7 +24,6 @@ from cstar_core.evaluation.reliability import (
     square_flags,
     verdict,
 )
-from cstar_core.evaluation.steps import steps_check
 from cstar_core.files.checkpoints import read_checkpoint
 from cstar_core.normalization import NormalizedModel
 from tests.support.checkpoints import RESNET_2B2

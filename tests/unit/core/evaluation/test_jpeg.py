@@ -10,15 +10,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cstar_core.attacks import ThreatModel, ascend, input_gradient, uniform_start
+from cstar_core.evaluation.attacks.robustness import PgdSettings, pgd_correct, predict
 from cstar_core.evaluation.batches import BatchDone, Record
-from cstar_core.evaluation.jpeg import (
+from cstar_core.evaluation.corruptions.jpeg import (
     ThroughJpeg,
     grey_levels,
     jpeg,
     jpeg_attacked_correct,
     jpeg_settings,
 )
-from cstar_core.evaluation.robustness import PgdSettings, pgd_correct, predict
 from cstar_core.training.randomness import generator
 
 from .classifiers import convolutional, predicted

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cstar_core.evaluation.latency import measure_latency
+from cstar_core.evaluation.latency.timing import measure_latency
 
 
 class Spy(nn.Module):

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from cstar_core.attacks import Norm, ThreatModel
-from cstar_core.evaluation.named import attack_correct, named_attack, worst_case
-from cstar_core.evaluation.robustness import PgdSettings
+from cstar_core.evaluation.attacks.named import attack_correct, named_attack, worst_case
+from cstar_core.evaluation.attacks.robustness import PgdSettings
 
 from .classifiers import convolutional, predicted, problem
 
@@ -97,7 +97,7 @@ def test_verdicts_on_other_examples_have_no_worst_case() -> None:
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
-from cstar_core.evaluation.named import attack_correct
+from cstar_core.evaluation.attacks.named import attack_correct
 from tests.unit.core.evaluation.classifiers import problem
 
 completed = {}

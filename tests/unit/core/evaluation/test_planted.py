@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from cstar_core.attacks import Norm, ThreatModel
-from cstar_core.evaluation.batches import BatchDone, Record
-from cstar_core.evaluation.named import attack_correct
-from cstar_core.evaluation.planted import (
+from cstar_core.evaluation.attacks.named import attack_correct
+from cstar_core.evaluation.attacks.planted import (
     PlantedResult,
     features_of,
     planted_test,
     separate,
 )
-from cstar_core.evaluation.robustness import PgdSettings
+from cstar_core.evaluation.attacks.robustness import PgdSettings
+from cstar_core.evaluation.batches import BatchDone, Record
 from cstar_core.folding import attack_target
 
 from .classifiers import SIDE, convolutional, predicted

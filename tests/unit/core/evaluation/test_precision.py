@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from cstar_core.attacks import ThreatModel
-from cstar_core.evaluation.named import attack_correct
-from cstar_core.evaluation.planted import planted_test
-from cstar_core.evaluation.precision import float32_exact
+from cstar_core.evaluation.attacks.named import attack_correct
+from cstar_core.evaluation.attacks.planted import planted_test
+from cstar_core.evaluation.attacks.precision import float32_exact
+from cstar_core.evaluation.attacks.robustness import predict
+from cstar_core.evaluation.attacks.transfer import transfer_correct
 from cstar_core.evaluation.reliability import model_flags
-from cstar_core.evaluation.robustness import predict
-from cstar_core.evaluation.transfer import transfer_correct
 
 from .classifiers import convolutional, predicted
 

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from cstar_core.attacks import ThreatModel
-from cstar_core.evaluation.curve import CurvePoint, epsilon_curve
-from cstar_core.evaluation.planted import PlantedResult, planted_test
+from cstar_core.evaluation.attacks.curve import CurvePoint, epsilon_curve
+from cstar_core.evaluation.attacks.planted import PlantedResult, planted_test
+from cstar_core.evaluation.attacks.robustness import PgdSettings, pgd_correct
+from cstar_core.evaluation.attacks.steps import steps_check
 from cstar_core.evaluation.reliability import (
     Code,
     Flag,
@@ -23,9 +25,7 @@ from cstar_core.evaluation.reliability import (
     transfer_flags,
     verdict,
 )
-from cstar_core.evaluation.robustness import PgdSettings, pgd_correct
 from cstar_core.evaluation.statistics import Accuracy
-from cstar_core.evaluation.steps import steps_check
 
 from . import masked
 from .classifiers import convolutional, linear, predicted

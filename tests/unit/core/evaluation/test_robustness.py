@@ -8,9 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from cstar_core.attacks import Norm, ThreatModel, ascend, input_gradient, uniform_start
+from cstar_core.evaluation.attacks.curve import curve_epsilons, epsilon_curve
+from cstar_core.evaluation.attacks.robustness import (
+    PgdSettings,
+    clean_correct,
+    pgd_correct,
+    predict,
+)
 from cstar_core.evaluation.batches import BatchDone, Record
-from cstar_core.evaluation.curve import curve_epsilons, epsilon_curve
-from cstar_core.evaluation.robustness import PgdSettings, clean_correct, pgd_correct, predict
 from cstar_core.training.randomness import generator
 
 from .classifiers import convolutional, predicted, problem

@@ -12,8 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cstar_core.evaluation.latency import interleaved, random_images
-from cstar_core.evaluation.runtimes import measure_runtimes, onnxruntime_session, openvino_model
+from cstar_core.evaluation.latency.runtimes import (
+    measure_runtimes,
+    onnxruntime_session,
+    openvino_model,
+)
+from cstar_core.evaluation.latency.timing import interleaved, random_images
 from cstar_core.export import export_onnx
 from tests.support.requirements import require
 

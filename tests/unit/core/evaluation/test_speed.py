@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from cstar_core.evaluation.latency import Latency
-from cstar_core.evaluation.speed import RuntimeLatencies, words
+from cstar_core.evaluation.latency.speed import RuntimeLatencies, words
+from cstar_core.evaluation.latency.timing import Latency
 
 
 def figure(median: float, spread: float = 0.02) -> Latency:

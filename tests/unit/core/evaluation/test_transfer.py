@@ -5,9 +5,9 @@ import json
 import torch
 
 from cstar_core.attacks import ThreatModel
+from cstar_core.evaluation.attacks.robustness import PgdSettings, clean_correct, pgd_correct
+from cstar_core.evaluation.attacks.transfer import transfer_correct
 from cstar_core.evaluation.batches import BatchDone, Record
-from cstar_core.evaluation.robustness import PgdSettings, clean_correct, pgd_correct
-from cstar_core.evaluation.transfer import transfer_correct
 
 from .classifiers import convolutional, predicted, problem
 

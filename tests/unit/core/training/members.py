@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cstar_core.attacks import ThreatModel
-from cstar_core.evaluation.robustness import PgdSettings
+from cstar_core.evaluation.attacks.robustness import PgdSettings
 from cstar_core.training.admm import Admm, AdmmConfig
 from cstar_core.training.config import AttackConfig, AwpConfig
 from cstar_core.training.distributed import World, joined

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cstar_core.evaluation.robustness import PgdSettings
+from cstar_core.evaluation.attacks.robustness import PgdSettings
 from cstar_core.training.admm import Admm, AdmmConfig
 from cstar_core.training.config import AttackConfig, AwpConfig
 from cstar_core.training.loop import AdversarialTrainer

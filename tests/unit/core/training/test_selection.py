@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cstar_core.attacks import ThreatModel
-from cstar_core.evaluation.robustness import PgdSettings
+from cstar_core.evaluation.attacks.robustness import PgdSettings
 from cstar_core.training.selection import HeldOutSelection, Score, select_best
 
 from .problems import config, dataset, finish, network, trainer

@@ -21,6 +21,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from cstar_core.attacks import ThreatModel, attack_mode, uniform_start
+from cstar_core.evaluation.attacks.precision import float32_exact
+from cstar_core.evaluation.attacks.robustness import PgdSettings, pgd_correct
 from cstar_core.evaluation.batches import (
     Completed,
     Ledger,
@@ -29,8 +31,6 @@ from cstar_core.evaluation.batches import (
     batch_slices,
     unit_interval,
 )
-from cstar_core.evaluation.precision import float32_exact
-from cstar_core.evaluation.robustness import PgdSettings, pgd_correct
 from cstar_core.norms import GEOMETRIES
 from cstar_core.training.randomness import derive_seed, generator
 

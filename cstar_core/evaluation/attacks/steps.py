@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from cstar_core.attacks import ThreatModel
+from cstar_core.evaluation.attacks.robustness import PgdSettings, pgd_correct
 from cstar_core.evaluation.batches import Completed, OnBatch
 from cstar_core.evaluation.reliability import Flag, steps_flags
-from cstar_core.evaluation.robustness import PgdSettings, pgd_correct
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from cstar_core.attacks import ThreatModel
+from cstar_core.evaluation.attacks.robustness import PgdSettings, class_count, pgd_correct
 from cstar_core.evaluation.batches import Completed, OnBatch
-from cstar_core.evaluation.robustness import PgdSettings, class_count, pgd_correct
 from cstar_core.evaluation.statistics import Accuracy
 
 # Multiples of the target epsilon: from clean to where most honest models are broken.

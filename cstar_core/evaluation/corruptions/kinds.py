@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from cstar_core.evaluation.jpeg import CHANNELS as JPEG_CHANNELS
-from cstar_core.evaluation.jpeg import Pixels, compress
+from cstar_core.evaluation.corruptions.jpeg import CHANNELS as JPEG_CHANNELS
+from cstar_core.evaluation.corruptions.jpeg import Pixels, compress
 
 USUAL_SIDE = 32  # lengths are in pixels of images of this side
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601

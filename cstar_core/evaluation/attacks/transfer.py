@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from cstar_core.attacks import ThreatModel, attack_mode, pgd
+from cstar_core.evaluation.attacks.precision import float32_exact
+from cstar_core.evaluation.attacks.robustness import PgdSettings, clean_correct
 from cstar_core.evaluation.batches import (
     Completed,
     Ledger,
@@ -21,8 +23,6 @@ from cstar_core.evaluation.batches import (
     batch_slices,
     unit_interval,
 )
-from cstar_core.evaluation.precision import float32_exact
-from cstar_core.evaluation.robustness import PgdSettings, clean_correct
 from cstar_core.folding import attack_target
 from cstar_core.training.randomness import generator
 

@@ -18,13 +18,22 @@ import torch
 from torch import Tensor, nn
 
 from cstar_core.attacks import ThreatModel, attack_mode
-from cstar_core.evaluation.autoattack_library import (
+from cstar_core.evaluation.attacks.autoattack_library import (
     Suite,
     library_attack,
     library_contained,
     perturb,
     suite_for,
     suite_settings,
+)
+from cstar_core.evaluation.attacks.precision import float32_exact
+from cstar_core.evaluation.attacks.result import AttackResult
+from cstar_core.evaluation.attacks.robustness import (
+    Heartbeat,
+    Watched,
+    class_count,
+    clean_correct,
+    predict,
 )
 from cstar_core.evaluation.batches import (
     Completed,
@@ -34,9 +43,6 @@ from cstar_core.evaluation.batches import (
     batch_slices,
     unit_interval,
 )
-from cstar_core.evaluation.precision import float32_exact
-from cstar_core.evaluation.result import AttackResult
-from cstar_core.evaluation.robustness import Heartbeat, Watched, class_count, clean_correct, predict
 from cstar_core.folding import attack_target
 from cstar_core.training.randomness import derive_seed
 

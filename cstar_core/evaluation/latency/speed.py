@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cstar_core.evaluation.latency import Latency
+from cstar_core.evaluation.latency.timing import Latency
 
 BEFORE, AFTER = "before", "after"
 # Less than this is nothing a user would notice, even where the quartiles tell it from noise.

@@ -16,14 +16,14 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from cstar_core.evaluation.latency import (
+from cstar_core.evaluation.latency.speed import RuntimeLatencies
+from cstar_core.evaluation.latency.timing import (
     Call,
     Latency,
     eager_calls,
     interleaved,
     random_images,
 )
-from cstar_core.evaluation.speed import RuntimeLatencies
 
 TORCH, ONNXRUNTIME, OPENVINO = "torch", "onnxruntime", "openvino"
 SECONDS = 5.0

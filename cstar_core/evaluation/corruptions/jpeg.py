@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cstar_core.attacks import ThreatModel
+from cstar_core.evaluation.attacks.robustness import PgdSettings, pgd_correct
 from cstar_core.evaluation.batches import Completed, OnBatch
-from cstar_core.evaluation.robustness import PgdSettings, pgd_correct
 
 QUALITY = 75  # what encoders do unless told otherwise
 CHANNELS = (1, 3)  # greyscale and colour: JPEG as Pillow writes it knows no other

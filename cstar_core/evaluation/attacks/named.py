@@ -8,10 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from cstar_core.attacks import ThreatModel
-from cstar_core.evaluation.autoattack import autoattack_correct
+from cstar_core.evaluation.attacks.autoattack import autoattack_correct
+from cstar_core.evaluation.attacks.result import AttackResult
+from cstar_core.evaluation.attacks.robustness import (
+    Heartbeat,
+    PgdSettings,
+    clean_correct,
+    pgd_correct,
+)
 from cstar_core.evaluation.batches import Completed, OnBatch
-from cstar_core.evaluation.result import AttackResult
-from cstar_core.evaluation.robustness import Heartbeat, PgdSettings, clean_correct, pgd_correct
 
 
 @dataclass(frozen=True)

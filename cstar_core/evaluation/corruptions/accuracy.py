@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cstar_core.evaluation import corruption_kinds
+from cstar_core.evaluation.attacks.robustness import predict
 from cstar_core.evaluation.batches import Completed, Ledger, OnBatch, Record, batch_slices
-from cstar_core.evaluation.jpeg import grey_levels
-from cstar_core.evaluation.robustness import predict
+from cstar_core.evaluation.corruptions import kinds
+from cstar_core.evaluation.corruptions.jpeg import grey_levels
 from cstar_core.evaluation.statistics import Accuracy
 from cstar_core.training.randomness import derive_seed
 
 NAMED = "generated here, not CIFAR-10-C"
-KINDS = tuple(corruption_kinds.KINDS)
+KINDS = tuple(kinds.KINDS)
 SEVERITIES = (1, 2, 3, 4, 5)
 SMALLEST_SIDE = 8
 
@@ -47,7 +47,7 @@ def corrupt(images: Tensor, kind: str, severity: int, *, seed: int, first: int =
     corrupted = np.empty(pixels.shape, dtype=np.uint8)
     for index, image in enumerate(pixels):
         source = np.random.default_rng(derive_seed(seed, "corruption", kind, first + index))
-        corrupted[index] = corruption_kinds.apply(kind, image, severity, source)
+        corrupted[index] = kinds.apply(kind, image, severity, source)
     return torch.from_numpy(corrupted).permute(0, 3, 1, 2).contiguous().to(images.device)
 
 
@@ -58,7 +58,7 @@ def unsuited(kind: str, channels: int) -> str | None:
     """
     if kind not in KINDS:
         raise ValueError(f"unknown corruption {kind!r}; use one of {', '.join(KINDS)}")
-    allowed = corruption_kinds.KINDS[kind].channels
+    allowed = kinds.KINDS[kind].channels
     if allowed is None or channels in allowed:
         return None
     return f"made of {' or '.join(map(str, allowed))} channels only, these images have {channels}"

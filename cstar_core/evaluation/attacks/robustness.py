@@ -23,6 +23,7 @@ from cstar_core.attacks import (
     input_gradient,
     uniform_start,
 )
+from cstar_core.evaluation.attacks.precision import float32_exact
 from cstar_core.evaluation.batches import (
     Completed,
     Ledger,
@@ -31,7 +32,6 @@ from cstar_core.evaluation.batches import (
     batch_slices,
     unit_interval,
 )
-from cstar_core.evaluation.precision import float32_exact
 from cstar_core.training.randomness import generator
 
 # Four digits are more steps than anyone takes; they bound what a name can ask for.

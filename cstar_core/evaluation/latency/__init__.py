@@ -1,0 +1,1 @@
+"""How long networks take: `timing` side by side, `runtimes` what they run in, `speed` in words."""
