@@ -1,8 +1,8 @@
 """Saving the whole service into a folder while it runs, and bringing it into an empty place.
 
 The database comes first, as one snapshot; then every blob that the snapshot refers to, so that no
-row lacks its bytes. A folder holds `database.sqlite3` or `database.dump`, `blobs/`, and, written last,
-`manifest.json`. Bytes that a folder has from an earlier backup are not copied again.
+row lacks its bytes. A folder holds `database.sqlite3` or `database.dump`, `blobs/`, and, written
+last, `manifest.json`. Bytes that a folder has from an earlier backup are not copied again.
 """
 
 from __future__ import annotations
