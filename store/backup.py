@@ -1,8 +1,8 @@
 """Saving the whole service into a folder while it runs, and bringing it into an empty place.
 
-The database comes first, as one snapshot; then every blob that the snapshot names, so that no row
-lacks its bytes. A folder holds `database.sqlite3` or `database.dump`, `blobs/`, and, written last,
-`manifest.json`. Bytes that a folder has from an earlier backup are not copied again.
+The database comes first, as one snapshot; then every blob that the snapshot refers to, so that no
+row lacks its bytes. A folder holds `database.sqlite3` or `database.dump`, `blobs/`, and, written
+last, `manifest.json`. Bytes that a folder has from an earlier backup are not copied again.
 """
 
 from __future__ import annotations
@@ -149,8 +149,10 @@ def _take_snapshot(database: Database, folder: Path) -> _Snapshot:
 
 
 def _described(session: Session, revision: str | None) -> _Snapshot:
-    blobs = {row.sha256: row.bytes for row in session.execute(select(Blob.sha256, Blob.bytes))}
     needed = {name for column in _NEEDED for name in session.scalars(select(column)) if name}
+    referenced = needed | set(session.scalars(select(Checkpoint.sha256)))
+    rows = session.execute(select(Blob.sha256, Blob.bytes))
+    blobs = {row.sha256: row.bytes for row in rows if row.sha256 in referenced}
     return _Snapshot(
         created_at=database_now(session).isoformat(),
         dialect=session.get_bind().dialect.name,

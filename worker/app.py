@@ -22,6 +22,7 @@ from celery.signals import (
 from store.database import Database
 from store.logs import configure_logging
 from store.settings import settings
+from store.tracing import TracingUnavailable, configure_tracing
 from worker.broker import broker_url, celery_configuration
 from worker.executors import SandboxUnavailable, sandbox_name
 from worker.identity import keep_present, register
@@ -46,6 +47,15 @@ def draining() -> bool:
 @setup_logging.connect
 def _configure_logging(**_: Any) -> None:
     configure_logging("worker", settings().log_format)
+
+
+@worker_init.connect
+def _configure_tracing(**_: Any) -> None:
+    """Pool processes inherit what is set here, and open connections of their own."""
+    try:
+        configure_tracing("cstar-worker", settings().traces)
+    except TracingUnavailable as error:
+        raise SystemExit(str(error)) from None
 
 
 @worker_init.connect

@@ -24,7 +24,7 @@ from store.records import fail_subject
 from store.settings import Settings, settings
 from store.states import JobState
 from store.tables import Job
-from store.tracing import HEADER, configure_tracing, span
+from store.tracing import HEADER, TracingUnavailable, configure_tracing, span
 from worker.app import TASK_NAME, app
 from worker.housekeeping import Housekeeper
 
@@ -119,7 +119,10 @@ def calls_in_broker(queue: str) -> int:
 def main() -> None:
     """Run the scheduler until SIGTERM or SIGINT."""
     configure_logging("scheduler", settings().log_format)
-    configure_tracing("cstar-scheduler", settings().traces)
+    try:
+        configure_tracing("cstar-scheduler", settings().traces)
+    except TracingUnavailable as error:
+        raise SystemExit(str(error)) from None
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

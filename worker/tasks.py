@@ -11,7 +11,7 @@ from store.context import working_for
 from store.database import Database
 from store.origins import origins
 from store.settings import settings
-from store.tracing import HEADER, configure_tracing, flush, span
+from store.tracing import HEADER, flush, span
 from worker.app import TASK_NAME, app, draining
 from worker.attempt import Attempt
 from worker.identity import WORKER_ID
@@ -35,7 +35,6 @@ def run_job(job_id: str) -> None:
     """Work on the first job in line of the queue that `job_id` was sent to, if any waits."""
     if draining():
         return  # redispatch wakes another worker
-    configure_tracing("cstar-worker", settings().traces)  # in this process, after the fork
     with _database().writing() as session:
         lease = leases.claim_next(session, job_id, worker_id=WORKER_ID, lease_s=settings().lease_s)
     if lease is None:

@@ -254,8 +254,9 @@ def test_garbage_of_the_source_is_not_missed(here: Place, there: Place, tmp_path
     """A row without bytes that nothing refers to is what a collection leaves in mid-work."""
     with here.database.writing() as session:
         remember(session, rows.blob_of(b"deleted this moment"))
-    save(here.settings, tmp_path / "backup")
+    manifest = save(here.settings, tmp_path / "backup")
     restore(there.settings, tmp_path / "backup")
+    assert (manifest.blobs, manifest.missing) == (0, [])
     assert rows.count(there.database, Blob) == 0
 
 

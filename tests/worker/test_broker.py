@@ -190,3 +190,18 @@ def test_a_worker_without_the_sandbox_it_must_have_does_not_start(tmp_path: Path
 
     assert ended.returncode == 1
     assert "bubblewrap (bwrap) is not installed" in ended.stderr
+
+
+def test_a_worker_that_is_to_trace_without_opentelemetry_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "opentelemetry").mkdir()  # found first, and empty
+    (tmp_path / "opentelemetry" / "__init__.py").touch()
+    ended = celery(
+        tmp_path,
+        "worker",
+        CSTAR_BROKER_URL="redis://localhost:1",
+        CSTAR_TRACES="otlp",
+        PYTHONPATH=str(tmp_path),
+    )
+
+    assert ended.returncode == 1
+    assert "pip install 'cstar-service[otel]'" in ended.stderr
