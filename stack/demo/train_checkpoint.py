@@ -13,7 +13,7 @@ import torch
 
 from cstar_core.architectures import Architecture, build
 from cstar_core.attacks import ThreatModel
-from cstar_core.evaluation.robustness import PgdSettings, clean_correct, pgd_correct
+from cstar_core.evaluation.attacks.robustness import PgdSettings, clean_correct, pgd_correct
 from cstar_core.files.checkpoints import write_weights
 from cstar_core.files.datasets import hold_out
 from cstar_core.normalization import NormalizedModel
