@@ -56,6 +56,7 @@ PLAN_RESULT: dict[str, Any] = {
                     "dense_bytes": 4000,
                     "dense_latency_ns": 650_000,
                     "reason": "",
+                    "shape": [10, 10, 1, 10],
                 }
             ],
         }
