@@ -166,21 +166,21 @@ def test_a_downgrade_behind_plans_keeps_every_other_row(bare_database: Database)
 def test_a_downgrade_behind_evaluations_keeps_every_other_row(bare_database: Database) -> None:
     migrate.upgrade(bare_database)
     fill(bare_database)
-    migrate.downgrade(bare_database, "0003")
-    before = contents(bare_database)
+    migrate.downgrade(bare_database, "0003")  # what later revisions added does not come back
     migrate.upgrade(bare_database)
+    before = contents(bare_database)
     first = claim(bare_database, add_job(bare_database, kind=JobKind.EVALUATE)).job_id
     tenant_id = read_job(bare_database, first).tenant_id
     again = {"kind": JobKind.EVALUATE, "retried_from": first, "tenant_id": tenant_id}
     claim(bare_database, add_job(bare_database, **again))  # leaves an event and an attempt
     migrate.downgrade(bare_database, "0002")
-    after = contents(bare_database)
-    assert [row for row in after.pop("tenants") if tenant_id not in row] == before.pop("tenants")
-    assert after == before
     with pytest.raises(IntegrityError, match="ck_jobs_kind"), bare_database.writing() as session:
         session.execute(text("UPDATE jobs SET kind = 'evaluate'"))
     migrate.upgrade(bare_database)
     migrate.check(bare_database)
+    after = contents(bare_database)
+    assert [row for row in after.pop("tenants") if tenant_id not in row] == before.pop("tenants")
+    assert after == before
 
 
 def test_a_job_may_not_be_of_a_kind_that_is_not_known(bare_database: Database) -> None:
