@@ -1,4 +1,4 @@
-"""`python -m stack`: run the service on this machine, look after it, save it.
+"""`cstar`, or `python -m stack`: run the service on this machine, look after it, save it.
 
 up        start everything and keep it running until Ctrl-C
 doctor    say whether this machine and what it is told to use can do the work
@@ -53,7 +53,7 @@ COMMANDS = {"up": _up, "doctor": _doctor, "backup": _backup, "restore": _restore
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m stack",
+        prog="cstar",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
