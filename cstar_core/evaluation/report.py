@@ -19,8 +19,8 @@ VERSION = 2
 
 LIMITS = (
     "An attack that fails proves nothing: attacked accuracy is an upper bound, certified accuracy "
-    "a lower one, and the truth lies between them. The bounds are loose: 0 % certified is usual for "
-    "networks that were not trained by bounds.",
+    "a lower one, and the truth lies between them. The bounds are loose: 0 % certified is usual "
+    "for networks that were not trained by bounds.",
     "The figures hold for the stated norm and epsilon and for images like those of the test "
     "split, for no other attacker and no other data.",
     "Corruptions were generated here after the idea of Hendrycks and Dietterich (2019); the "
