@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from cstar_core.attacks import ThreatModel
 from cstar_core.evaluation.attacks.curve import epsilon_curve
 from cstar_core.evaluation.attacks.named import attack_correct
 from cstar_core.evaluation.attacks.planted import planted_test
+from cstar_core.evaluation.attacks.robustness import PgdSettings
 from cstar_core.evaluation.attacks.steps import steps_check
 from cstar_core.evaluation.reliability import (
     Reliability,
@@ -62,3 +64,12 @@ def test_autoattack_finds_no_fault_in_it_either() -> None:
     flags += consistency_flags(found.robust, pgd.robust)
     assert verdict(flags) == Reliability(True, [])
     assert found.accuracy.correct <= pgd.accuracy.correct
+
+
+@pytest.mark.parametrize(("grey_levels", "published"), [(2, 0.562), (4, 0.330)])
+def test_pgd_leaves_what_others_measured(grey_levels: int, published: float) -> None:
+    threat = ThreatModel("linf", grey_levels / 255)
+    settings = PgdSettings(steps=20, step_size=0.25)  # theirs: 20 steps of epsilon / 4
+    robust = attack_correct(*subject(500), threat, settings, seed=0, batch_size=250).robust
+
+    assert float(robust.float().mean()) == pytest.approx(published, abs=0.01)
