@@ -16,16 +16,18 @@ _ONEDNN: Any = torch.backends.mkldnn
 # Where torch may compute float32 products by TF32 or bfloat16: GPU and CPU libraries.
 _BACKENDS = (_CUDA.matmul, _CUDNN.conv, _CUDNN.rnn, _ONEDNN.matmul, _ONEDNN.conv)
 
+_PRECISE = (torch.float32, torch.float64)
+
 
 @contextmanager
 def float32_exact(*models: nn.Module) -> Iterator[None]:
     """Inside, float32 is computed as float32: no autocast, no TF32; all is as before at exit.
 
-    Raises ValueError if a model has weights in another floating-point type: converting it here
-    would evaluate another network than the one that was given, so the caller decides.
+    Raises ValueError if a model has weights of less than float32: converting it here would
+    evaluate another network than the one that was given, so the caller decides.
     """
     for model in models:
-        _check_float32(model)
+        _check_precision(model)
     before = [backend.fp32_precision for backend in _BACKENDS]
     with ExitStack() as stack:
         for device in ("cpu", "cuda"):
@@ -39,9 +41,9 @@ def float32_exact(*models: nn.Module) -> Iterator[None]:
                 backend.fp32_precision = precision
 
 
-def _check_float32(model: nn.Module) -> None:
+def _check_precision(model: nn.Module) -> None:
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+        if tensor.is_floating_point() and tensor.dtype not in _PRECISE:
             kind = str(tensor.dtype).removeprefix("torch.")
             raise ValueError(
                 f"{name} is {kind}; robustness is evaluated in float32: give model.float()"

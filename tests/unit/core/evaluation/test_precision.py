@@ -57,7 +57,7 @@ def test_every_evaluation_runs_in_exact_float32(evaluate: Evaluate) -> None:
 
 
 @evaluations
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_model_in_another_precision_is_refused(evaluate: Evaluate, dtype: torch.dtype) -> None:
     images, labels = predicted(convolutional(), n=2)
     with pytest.raises(ValueError, match=r"give model\.float\(\)"):
