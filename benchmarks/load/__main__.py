@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import secrets
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -161,6 +163,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
     load = Load(jobs=arguments.jobs)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # after everything it started
     with _database(arguments.postgres) as url:
         row = measure(url, load) | _circumstances(load)
     path = arguments.out / "load.json"
