@@ -1,7 +1,7 @@
-"""`python -m benchmarks.load`: the load on SQLite and PostgreSQL, written to benchmarks/results.
+"""`python -m benchmarks.load`: the load on SQLite or PostgreSQL, written to benchmarks/results.
 
 Bounded (jobs and time), on 127.0.0.1 alone, and stops everything it started. PostgreSQL is the
-server named by `--postgres`, in which it makes and drops a database of its own.
+server named by `--postgres`, in which it makes and drops a database of its own; SQLite otherwise.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import secrets
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import quantiles
@@ -110,14 +112,11 @@ def page(results: dict[str, Any]) -> str:
     rows = results["databases"]
     head = "| | " + " | ".join(row["database"] for row in rows) + " |\n"
     text = "# The service under load\n\n"
-    text += f"`python -m benchmarks.load`, commit {results['commit']}, {results['hardware']}, "
-    text += f"load average at the end {results['load_average']} (other work ran beside it).\n"
-    load = results["load"]
     text += (
-        f"{load['jobs']} jobs with cheap runners, {load['workers']} workers, {load['pollers']} "
-        f"pollers, {load['streams']} event readers that long-poll `events?after=` (there is no "
-        "SSE yet). P15 is the API beside a bare FastAPI route that reads the same row, in turns, "
-        "at rest; compare ratios only.\n\n"
+        "`python -m benchmarks.load`, and once more with `--postgres URL`. Cheap runners, "
+        "everything else real. Every event reader long-polls `events?after=` of one job after the "
+        "other (there is no SSE yet). P15 is the API beside a bare FastAPI route that reads the "
+        "same row, in turns, at rest. Compare ratios only: other work ran on the machine.\n\n"
     )
     text += head + "|---|" + "---|" * len(rows) + "\n"
     return text + "".join(
@@ -127,6 +126,11 @@ def page(results: dict[str, Any]) -> str:
 
 
 _LINES: dict[str, Any] = {
+    "machine": lambda r: f"{r['hardware']}, load average {r['load_average']}",
+    "commit": lambda r: str(r["commit"]),
+    "jobs / workers / pollers / event readers": lambda r: " / ".join(
+        str(r["load"][name]) for name in ("jobs", "workers", "pollers", "streams")
+    ),
     "succeeded / lost": lambda r: f"{r['succeeded']} / {r['lost']}",
     "attempts per job": lambda r: f"{r['attempts_per_job']:.3f}",
     '"database is locked", deadlocks': lambda r: str(r["locked"]),
@@ -152,28 +156,36 @@ def _line(row: dict[str, Any], what: str) -> str:
 
 
 def main() -> None:
-    """Measure and write `load.json` and `load.md`."""
+    """Measure on one database and put it into `load.json` and `load.md`, beside the other."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.add_argument("--postgres", help="URL of a server on which a database may be made")
     parser.add_argument("--jobs", type=int, default=Load.jobs)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
     load = Load(jobs=arguments.jobs)
-    databases = [measure(None, load)]
-    print(json.dumps(databases[-1]), flush=True)
-    if arguments.postgres:
-        with scratch_database(arguments.postgres) as url:
-            databases.append(measure(url, load))
-        print(json.dumps(databases[-1]), flush=True)
-    results = {
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # after everything it started
+    with _database(arguments.postgres) as url:
+        row = measure(url, load) | _circumstances(load)
+    path = arguments.out / "load.json"
+    known = json.loads(path.read_text())["databases"] if path.exists() else []
+    rows = [other for other in known if other["database"] != row["database"]] + [row]
+    results = {"databases": sorted(rows, key=lambda one: str(one["database"]), reverse=True)}
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    (arguments.out / "load.md").write_text(page(results))
+    print((arguments.out / "load.md").read_text())
+
+
+def _database(server: str | None) -> AbstractContextManager[str | None]:
+    return nullcontext() if server is None else scratch_database(server)
+
+
+def _circumstances(load: Load) -> dict[str, Any]:
+    return {
+        "load": asdict(load),
         "commit": commit(),
         "hardware": hardware(),
         "load_average": load_average(),
-        "load": asdict(load),
-        "databases": databases,
     }
-    (arguments.out / "load.json").write_text(json.dumps(results, indent=1) + "\n")
-    (arguments.out / "load.md").write_text(page(results))
 
 
 if __name__ == "__main__":

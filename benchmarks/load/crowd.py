@@ -46,7 +46,7 @@ def serve_crowd(running: Service, *, jobs: int, streams: int, pollers: int) -> C
         thread.start()
     _await_all(running, crowd, began + PATIENCE_S)
     crowd.took_s = time.monotonic() - began
-    done.set()
+    done.set()  # for the pollers; a reader ends with its last job
     for thread in threads:
         thread.join()
     return crowd
@@ -72,15 +72,19 @@ def _submit(running: Service, crowd: Crowd, jobs: int) -> None:
 
 
 def _stream(running: Service, crowd: Crowd, number: int, streams: int) -> None:
-    """Read the events of one job after the other, each from its first to its last."""
+    """Read the events of one job after the other, each from its first to its last.
+
+    Together the readers read all events of all jobs.
+    """
     with _client(running) as client:
-        for job_id in crowd.job_ids[number::streams][:2]:
+        for job_id in crowd.job_ids[number::streams]:
             _follow(client, crowd, job_id)
 
 
 def _follow(client: httpx.Client, crowd: Crowd, job_id: str) -> None:
     seen, ended = 0, False
-    while not ended:
+    deadline = time.monotonic() + PATIENCE_S
+    while not ended and time.monotonic() < deadline:
         answer = client.get(f"/v1/jobs/{job_id}/events", params={"after": seen, "limit": 1000})
         crowd.statuses[answer.status_code] += 1
         for event in answer.json()["data"]:

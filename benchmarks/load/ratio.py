@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import psutil
 
 from benchmarks.load.polls import Polled, poll_for, summary
-from benchmarks.load.service import Service
+from benchmarks.load.service import GRACE_S, Service
+from stack.children import Child
 
 CONNECTIONS = 4
 READY_WITHIN_S = 30.0
@@ -48,7 +47,8 @@ def p15(running: Service, job_id: str, *, rounds: int, seconds: float) -> dict[s
     """Poll a job at rest through both servers, one after the other, `rounds` times."""
     api = running.children["api"].process
     assert api is not None
-    with bare_route(running.settings.resolved_database_url) as (bare, bare_pid):
+    log = running.settings.data_dir / "bare.log"
+    with bare_route(running.settings.resolved_database_url, log) as (bare, bare_pid):
         subjects = {
             "ours": Subject(
                 f"{running.url}/v1/jobs/{job_id}", running.headers, psutil.Process(api.pid)
@@ -65,21 +65,18 @@ def p15(running: Service, job_id: str, *, rounds: int, seconds: float) -> dict[s
 
 
 @contextmanager
-def bare_route(database_url: str) -> Iterator[tuple[str, int]]:
-    """Serve the bare route in a process of its own; yields its address and process id."""
+def bare_route(database_url: str, log: Path) -> Iterator[tuple[str, int]]:
+    """Serve the bare route as the stack serves the API; yields its address and process id."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         descriptor = listener.fileno()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.load.bare", str(descriptor)],
-            env={**os.environ, "CSTAR_DATABASE_URL": database_url},
-            pass_fds=[descriptor],
-            start_new_session=True,  # as the API: Linux shares processors out between sessions
-        )
+        command = [sys.executable, "-m", "benchmarks.load.bare", str(descriptor)]
+        settings = {"CSTAR_DATABASE_URL": database_url}
+        server = Child("bare", command, log, settings, inherited=[descriptor])
+        server.start()
+        assert server.process is not None
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:
-            deadline = time.monotonic() + READY_WITHIN_S
-            httpx.get(f"{url}/openapi.json", timeout=deadline - time.monotonic())
-            yield url, process.pid
+            httpx.get(f"{url}/openapi.json", timeout=READY_WITHIN_S)
+            yield url, server.process.pid
         finally:
-            process.terminate()
-            process.wait()
+            server.stop(grace_s=GRACE_S)
