@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +127,9 @@ def _device(name: str) -> torch.device:
 
 def _decisive(asked: Arguments, data: Evaluated, settings: EvaluationSettings) -> dict[str, Any]:
     """Everything the figures depend on but the networks, as JSON data."""
-    facts = asdict(settings)
-    threat = facts.pop("threat")
-    libraries = {name: version(name) for name in ("torch", "pyautoattack")}
-    return {"data": data.sha256, **threat, **facts, "device": asked.device, **libraries}
+    facts = settings.to_json()
+    threat, versions = facts.pop("threat"), facts.pop("versions")
+    return {"data": data.sha256, **threat, **facts, "device": asked.device, **versions}
 
 
 def _named(candidate: Candidate) -> dict[str, str]:

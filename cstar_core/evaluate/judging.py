@@ -95,7 +95,7 @@ def _report(case: Case, found: Mapping[str, Any], latency: Mapping[str, Any]) ->
 def _targets(case: Case, found: Mapping[str, Any]) -> Iterator[Target]:
     after = found[AFTER]
     if case.min_robust_accuracy is not None:
-        yield accuracy_target("robust_accuracy", case.min_robust_accuracy, after["autoattack"])
+        yield accuracy_target("robust_accuracy", case.min_robust_accuracy, after["worst_case"])
     if case.min_clean_accuracy is not None:
         yield accuracy_target("clean_accuracy", case.min_clean_accuracy, after["clean"])
 

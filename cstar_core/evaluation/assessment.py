@@ -18,9 +18,9 @@ from cstar_core.evaluation.attacks.autoattack import autoattack_correct, estimat
 from cstar_core.evaluation.attacks.curve import epsilon_curve
 from cstar_core.evaluation.attacks.named import worst_case
 from cstar_core.evaluation.attacks.planted import planted_test
-from cstar_core.evaluation.attacks.robustness import pgd_correct, predict
+from cstar_core.evaluation.attacks.robustness import Watched, class_count, pgd_correct, predict
 from cstar_core.evaluation.attacks.steps import steps_check
-from cstar_core.evaluation.batches import Record, unit_interval
+from cstar_core.evaluation.batches import Record
 from cstar_core.evaluation.certified import certification, invariant
 from cstar_core.evaluation.corruptions.accuracy import SMALLEST_SIDE, corruption_accuracy
 from cstar_core.evaluation.corruptions.jpeg import (
@@ -39,6 +39,7 @@ from cstar_core.evaluation.reliability import (
     model_flags,
     planted_flags,
     square_flags,
+    steps_flags,
 )
 from cstar_core.evaluation.settings import BATCH, PGD, PGD_THROUGH_JPEG, EvaluationSettings
 from cstar_core.evaluation.statistics import Accuracy
@@ -76,11 +77,9 @@ class Subject:
         """The examples of AutoAttack, whose figure is the headline."""
         return self.attacked.first(self.settings.autoattack_examples)
 
-    @property
-    def classes(self) -> int:
-        """How many classes the network tells apart."""
-        with torch.no_grad():
-            return int(self.model(unit_interval(self.test.images[:1])).shape[1])
+    def watched(self, meter: Meter) -> nn.Module:
+        """The network, which shows life at every forward pass."""
+        return Watched(self.model, meter.heartbeat)
 
     @property
     def probe(self) -> Examples:
@@ -184,7 +183,7 @@ def _clean(subject: Subject, predictions: Tensor) -> Measurement:
 
 def _pgd(subject: Subject, _: Found, ledger: dict[str, Record], meter: Meter) -> Measurement:
     verdict = pgd_correct(
-        subject.model,
+        subject.watched(meter),
         subject.attacked.images,
         subject.attacked.labels,
         subject.settings.threat,
@@ -220,17 +219,20 @@ def _autoattack(
     return Measurement(described, verdict, tuple(flags))
 
 
-def _worst_case(_: Subject, found: Found, __: dict[str, Record], ___: Meter) -> Measurement:
-    """Per example, over all white-box attacks, where all of them ran."""
-    autoattack = _verdict(found, "autoattack")
-    verdict = worst_case(autoattack, _verdict(found, "pgd")[: len(autoattack)])
-    return Measurement(figure("worst case", verdict), verdict)
+def _worst_case(subject: Subject, found: Found, _: dict[str, Record], __: Meter) -> Measurement:
+    """Per example of the headline, over every white-box attack that saw it."""
+    count = len(subject.headline)
+    verdict = worst_case(_verdict(found, "autoattack"), _verdict(found, "pgd")[:count])
+    longer = _verdict(found, "steps")[:count]  # perhaps on fewer examples
+    verdict[: len(longer)] &= longer
+    attacks = [found[piece].described["name"] for piece in ("autoattack", "pgd", "steps")]
+    return Measurement(figure("worst case", verdict) | {"attacks": attacks}, verdict)
 
 
 def _steps(subject: Subject, found: Found, ledger: dict[str, Record], meter: Meter) -> Measurement:
     examples = subject.probe
     check = steps_check(
-        subject.model,
+        subject.watched(meter),
         examples.images,
         examples.labels,
         subject.settings.threat,
@@ -241,12 +243,14 @@ def _steps(subject: Subject, found: Found, ledger: dict[str, Record], meter: Met
         completed=ledger,
         on_batch=meter,
     )
-    return Measurement(check.to_json(), flags=tuple(check.flags()))
+    verdict = check.many_correct.cpu()
+    flags = steps_flags(check.few_correct, check.many_correct)
+    return Measurement(figure(check.many.name, verdict) | check.to_json(), verdict, tuple(flags))
 
 
 def _planted(subject: Subject, _: Found, ledger: dict[str, Record], meter: Meter) -> Measurement:
     result = planted_test(
-        subject.model,
+        subject.watched(meter),
         subject.probe.images,
         subject.probe.labels,
         subject.settings.threat,
@@ -271,7 +275,7 @@ def _tell_estimate(subject: Subject, examples: Examples, pgd: Tensor, meter: Met
 
 def _curve(subject: Subject, _: Found, ledger: dict[str, Any], meter: Meter) -> Measurement:
     points = epsilon_curve(
-        subject.model,
+        subject.watched(meter),
         subject.probe.images,
         subject.probe.labels,
         subject.settings.threat,
@@ -281,7 +285,7 @@ def _curve(subject: Subject, _: Found, ledger: dict[str, Any], meter: Meter) -> 
         completed=ledger,
         on_batch=meter,
     )
-    flags = curve_flags(points, classes=subject.classes)
+    flags = curve_flags(points, classes=class_count(subject.model, subject.test.images))
     return Measurement([point.to_json() for point in points], flags=tuple(flags))
 
 
@@ -292,7 +296,7 @@ def _corruptions(
     if min(images.shape[2:]) < SMALLEST_SIDE:
         return _skipped(f"images have sides of less than {SMALLEST_SIDE} pixels")
     result = corruption_accuracy(
-        subject.model,
+        subject.watched(meter),
         images,
         subject.probe.labels,
         seed=subject.settings.attack_seed,
@@ -310,7 +314,7 @@ def _through_jpeg(
     if channels not in CHANNELS:
         return _skipped(f"JPEG takes 1 or 3 channels, the images have {channels}")
     verdict = jpeg_attacked_correct(
-        subject.model,
+        subject.watched(meter),
         subject.probe.images,
         subject.probe.labels,
         subject.settings.threat,
@@ -338,11 +342,11 @@ def _certified(
         completed=ledger,
         on_batch=meter,
     )
-    if result.certified is None:
-        return Measurement(result.to_json() | {"invariant": None})
-    verdict = result.certified.cpu()
+    attacked = _verdict(found, "worst_case")
+    # without bounds nothing is proven, and attacked <= clean is checked all the same
+    proven = torch.zeros_like(attacked) if result.certified is None else result.certified.cpu()
     clean = _verdict(found, "clean")[subject.rows[: len(examples)]]
-    relation = invariant(verdict, _verdict(found, "worst_case"), clean)
+    relation = invariant(proven, attacked, clean)
     described = result.to_json() | {
         "invariant": {
             "name": "certified <= attacked <= clean",
@@ -350,6 +354,7 @@ def _certified(
             "detail": relation.detail,
         }
     }
+    verdict = None if result.certified is None else proven
     return Measurement(described, verdict, tuple(invariant_flags(relation)))
 
 
@@ -372,9 +377,9 @@ def _skipped(why: str) -> Measurement:
 PIECES = (
     Piece("pgd", 0.1, _pgd),
     Piece("autoattack", 0.5, _autoattack),
+    Piece("steps", 0.07, _steps),
     Piece("worst_case", 0.0, _worst_case),
     Piece("certified", 0.0, _certified),
-    Piece("steps", 0.07, _steps),
     Piece("curve", 0.15, _curve),
     Piece("planted", 0.08, _planted),
     Piece("corruptions", 0.04, _corruptions),

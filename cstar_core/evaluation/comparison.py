@@ -47,7 +47,7 @@ def transferred(
     known = len(ledger)
     verdict = transfer_correct(
         source,
-        subject.model,
+        subject.watched(meter),
         subject.attacked.images,
         subject.attacked.labels,
         subject.settings.threat,

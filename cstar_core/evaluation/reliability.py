@@ -35,6 +35,7 @@ Code = Literal[
     "dynamic_model",
     "library_warning",
     "invariant_broken",
+    "not_finite",
 ]
 
 # What each sign means for whoever reads the verdict; the figures follow in brackets.
@@ -83,6 +84,10 @@ _WORDS: dict[Code, str] = {
         "users do"
     ),
     "library_warning": "The attack library gave a warning that this service does not know",
+    "not_finite": (
+        "The model answers some images with numbers that are no numbers, which no attack can raise "
+        "or lower"
+    ),
     "invariant_broken": (
         "An image that was proven safe was broken, or a misclassified one counted as robust, so "
         "one of the two figures is wrong"
@@ -93,7 +98,6 @@ _WORDS: dict[Code, str] = {
 _LIBRARY_DETAILS: dict[Code, str] = {
     "not_deterministic": "AutoAttack's own check: repeated outputs differ",
     "softmax_output": "AutoAttack's own check: outputs are non-negative and sum to one",
-    "zero_gradients": "AutoAttack's own check: images at which its loss is flat",
     "dynamic_model": "AutoAttack's own check: the forward pass calls autograd",
 }
 
@@ -151,6 +155,9 @@ def model_flags(model: nn.Module, images: Tensor, labels: Tensor) -> list[Flag]:
         again = [model(sample) for _ in range(2)]
     spread = max((logits - other).abs().max().item() for other in again)
     flags = []
+    if not bool(logits.isfinite().all()):
+        bad = int((~logits.isfinite()).any(1).sum())
+        flags.append(Flag("not_finite", f"{bad} of {len(sample)} images"))
     if spread > _LOGIT_TOLERANCE * max(1.0, logits.abs().max().item()):
         flags.append(Flag("not_deterministic", f"logits of one image differ by {spread:.2g}"))
     if _is_probability(logits):
@@ -181,8 +188,12 @@ def _flat(model: nn.Module, images: Tensor, labels: Tensor, loss: AttackLoss) ->
 
 
 def library_flags(codes: Iterable[str]) -> list[Flag]:
-    """The warnings of AutoAttack's library, `AttackResult.flags`, as flags with a detail."""
+    """The warnings of AutoAttack's library, `AttackResult.flags`, as flags with a detail.
+
+    Without that of zero gradients, which a single image raises: `model_flags` counts them.
+    """
     known = {code: code for code in get_args(Code)}
+    codes = [name for name in codes if name != "zero_gradients"]
     return [
         Flag(code, _LIBRARY_DETAILS.get(code, "a warning of AutoAttack's library"))
         for code in (known.get(name, "library_warning") for name in codes)

@@ -17,6 +17,10 @@ from cstar_core.evaluation.verdict import brief, verdict
 FORMAT = "cstar-report"
 VERSION = 2
 
+NAMES = {
+    "compression": {"before": "The uploaded network", "after": "The compressed network"},
+    "evaluation": {"before": "The baseline", "after": "The network"},
+}
 LIMITS = (
     "An attack that fails proves nothing: attacked accuracy is an upper bound, certified accuracy "
     "a lower one, and the truth lies between them. The bounds are loose: 0 % certified is usual "
@@ -55,7 +59,7 @@ def common_sections(
     networks in it, `latency` the section of that name, `size` in words how small the network has
     become.
     """
-    judged = verdict(evaluation, targets, threat=settings.threat, size=size)
+    judged = verdict(evaluation, targets, threat=settings.threat, size=size, names=NAMES[kind])
     return {
         "format": FORMAT,
         "version": VERSION,

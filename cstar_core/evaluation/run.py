@@ -17,6 +17,7 @@ from cstar_core.evaluation.spectra import screen
 from cstar_core.evaluation.watch import Meter, Unwatched, Watch
 
 BEFORE, AFTER = "before", "after"
+WAY = "measured_in_this_way"
 _TRANSFER_SHARE = 0.02  # of the time for two networks
 
 
@@ -53,6 +54,7 @@ def evaluate(
     same call goes on where it was interrupted and returns the same. `watch` hears of progress.
     """
     ledgers = {} if ledgers is None else ledgers
+    _begin_anew_if_other(ledgers, settings)
     watch = Unwatched() if watch is None else watch
     subjects = {
         name: Subject(name, model, test, settings, class_names)
@@ -74,6 +76,14 @@ def evaluate(
     sha256 = examples_sha256(after.attacked.images, after.attacked.labels)
     findings["attacked"] = settings.replay_facts(len(test)) | {"sha256": sha256}
     return findings
+
+
+def _begin_anew_if_other(ledgers: MutableMapping[str, Any], settings: EvaluationSettings) -> None:
+    """Forget what was measured in another way, such as by an older version of a library."""
+    way = settings.to_json()
+    if ledgers.get(WAY) != way:
+        ledgers.clear()
+        ledgers[WAY] = way
 
 
 def _assess(

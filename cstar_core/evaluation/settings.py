@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ PGD = PgdSettings(steps=20)
 # on ETH's robust network by up to 6 (200 images each).
 PGD_THROUGH_JPEG = PgdSettings(steps=20, restarts=2, loss="margin")
 BATCH = 128
+# Whose versions the figures depend on.
+LIBRARIES = ("torch", "numpy", "pillow", "pyautoattack", "cstar-service")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,16 @@ class EvaluationSettings:
     examples: int
     autoattack_examples: int
     probe_examples: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything besides networks and images that the figures depend on."""
+        return {
+            **asdict(self),
+            "batch_size": BATCH,
+            "pgd": PGD.to_json(),
+            "pgd_through_jpeg": PGD_THROUGH_JPEG.to_json(),
+            "versions": {name: version(name) for name in LIBRARIES},
+        }
 
     @property
     def attack_seed(self) -> int:

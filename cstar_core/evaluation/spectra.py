@@ -115,7 +115,8 @@ def channel_deviations(weight: Tensor) -> Tensor:
     alive = bounds[bounds > _DEAD * bounds.amax()]
     median = alive.median()
     spread = 1.4826 * (alive - median).abs().median()
-    scores: Tensor = (bounds - median) / torch.maximum(spread, _SMALLEST_SPREAD * median)
+    smallest = (_SMALLEST_SPREAD * median).clamp_min(torch.finfo(bounds.dtype).tiny)
+    scores: Tensor = (bounds - median) / torch.maximum(spread, smallest)
     return scores
 
 
@@ -132,6 +133,7 @@ def class_deviations(weight: Tensor) -> Tensor:
     square = (lengths.square().sum() - lengths.square()) / (count - 1)
     variance = (square - mean.square()) * (count - 1) / (count - 2)
     spread = torch.maximum(variance.clamp_min(0).sqrt(), _SMALLEST_SPREAD * mean)
+    spread = spread.clamp_min(torch.finfo(spread.dtype).tiny)  # equal rows stand out by nothing
     scores: Tensor = (lengths - mean) / (spread * math.sqrt(1 + 1 / (count - 1)))
     return scores
 

@@ -67,5 +67,5 @@ def _note(accuracy: Accuracy, undecided: bool, needed: int | None) -> str:
     if not undecided:
         return ""
     if needed is None:
-        return f"{accuracy.n} examples do not decide it, and no number would at this accuracy"
-    return f"{accuracy.n} examples do not decide it; about {needed:,} would"
+        return f"{accuracy.n} examples do not decide it; it is too close for ten million to do so"
+    return f"{accuracy.n} examples do not decide it; about {needed:,} would, if there are so many"

@@ -13,7 +13,7 @@ from cstar_core.evaluation.targets import Target
 Findings = Mapping[str, Any]
 """Section `evaluation` of a report."""
 
-NAMED = {"before": "The network before", "after": "The network after"}
+NAMED = ("before", "after")
 Outcome = Literal["met", "missed", "undecided", "none"]
 _ATTACKS = {"autoattack-standard": "AutoAttack"}
 _OUTCOMES: dict[Outcome, str] = {
@@ -25,9 +25,16 @@ _OUTCOMES: dict[Outcome, str] = {
 
 
 def verdict(
-    evaluation: Findings, targets: Sequence[Target], *, threat: ThreatModel, size: str = ""
+    evaluation: Findings,
+    targets: Sequence[Target],
+    *,
+    threat: ThreatModel,
+    size: str = "",
+    names: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Section `verdict` of a report; `size` says in words how small the network has become.
+
+    `names` are what reasons call `before` and `after`.
 
     Any flag, of either network, makes the figures `unreliable` (evaluation.md, rule 7): a change
     between two networks can be believed no more than the figures of either. What drift and the
@@ -41,7 +48,7 @@ def verdict(
         "reliability": trust,
         "label": _label(evaluation),
         "headline": _headline(evaluation, found, trust, threat=threat, size=size),
-        "reasons": _reasons(flags),
+        "reasons": _reasons(flags, names or {}),
         "flags": flags,
         "warnings": _warnings(evaluation),
         "invariants": _invariants(evaluation),
@@ -72,16 +79,18 @@ def _flags(evaluation: Findings) -> list[dict[str, str]]:
     ]
 
 
-def _reasons(flags: Sequence[Mapping[str, str]]) -> list[str]:
+def _reasons(flags: Sequence[Mapping[str, str]], names: Mapping[str, str]) -> list[str]:
     """In words, one sentence for each kind of sign and network."""
     reasons = []
-    for name, words in NAMED.items():
+    for name in NAMED:
         found = [
             Flag(code=flag["code"], detail=flag["detail"])  # type: ignore[arg-type]
             for flag in flags
             if flag["model"] == name
         ]
-        reasons += [f"{words}: {reason}" for reason in reliability.verdict(found).reasons]
+        reasons += [
+            f"{names.get(name, name)}: {reason}" for reason in reliability.verdict(found).reasons
+        ]
     return reasons
 
 

@@ -50,8 +50,8 @@ class Meter:
         self._watch.kept()
 
     def reached(self, fraction: float) -> None:
-        """So much of the piece is done."""
-        self._fraction = fraction
+        """So much of the piece is done; what has been reached is never taken back."""
+        self._fraction = max(self._fraction, min(1.0, fraction))
         self.heartbeat()
 
     def heartbeat(self) -> None:

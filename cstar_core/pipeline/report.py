@@ -63,7 +63,7 @@ def _size_targets(workbench: Workbench, state: State) -> Iterator[Target]:
     if limits.max_macs is not None:
         yield at_most("max_macs", limits.max_macs, plan.macs)
     if limits.max_bytes is not None:
-        yield at_most("max_bytes", limits.max_bytes, _stored_bytes(state))
+        yield at_most("max_bytes", limits.max_bytes, state.findings["exporting"]["bytes"]["after"])
     if limits.max_latency_ms is not None:
         yield at_most("max_latency_ms", limits.max_latency_ms, _latency_ms(state))
 
@@ -71,7 +71,7 @@ def _size_targets(workbench: Workbench, state: State) -> Iterator[Target]:
 def _accuracy_targets(workbench: Workbench, state: State) -> Iterator[Target]:
     task, after = workbench.task, state.findings["evaluating"]["after"]
     if task.min_robust_accuracy is not None:
-        yield accuracy_target("robust_accuracy", task.min_robust_accuracy, after["autoattack"])
+        yield accuracy_target("robust_accuracy", task.min_robust_accuracy, after["worst_case"])
     if task.min_clean_accuracy is not None:
         yield accuracy_target("clean_accuracy", task.min_clean_accuracy, after["clean"])
 
@@ -82,11 +82,6 @@ def _footprints(workbench: Workbench, state: State) -> dict[str, Footprint]:
         "before": Footprint(plan.dense_parameters, plan.dense_macs, stored["before"]),
         "after": Footprint(plan.parameters, plan.macs, stored["after"]),
     }
-
-
-def _stored_bytes(state: State) -> int:
-    """Return the bytes of all tensors of the compressed network."""
-    return sum(tensor.nbytes for tensor in state.factorised.values())
 
 
 def _latency_ms(state: State) -> float:

@@ -56,7 +56,7 @@ def job_body(uploads: Uploads, **changes: Any) -> dict[str, Any]:
             # more than the uploaded network can do, so that it is trained first
             "robustness": {"norm": "linf", "epsilon": 0.1, "min_accuracy": 0.99},
         },
-        "evaluation": {"examples": 64, "autoattack_examples": 4},
+        "evaluation": {"examples": 64, "autoattack_examples": 4, "probe_examples": 8},
         "options": {
             "dense_epochs": 3,
             "admm_epochs": 8,

@@ -143,10 +143,11 @@ def test_a_shortage_of_memory_while_a_data_set_is_read_does_not_blame_the_file(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_a_disk_that_is_full_is_a_storage_error(number: int) -> None:
+def test_a_disk_that_is_full_is_a_storage_error_that_may_pass(number: int) -> None:
     found = judge(OSError(number, "no room"))
+    passes = number != errno.EFBIG  # a file may be no larger than the job's own limit
 
-    assert (found.code, found.retryable) == ("storage_error", True)
+    assert (found.code, found.retryable) == ("storage_error", passes)
 
 
 def test_a_text_that_python_cannot_parse_is_no_shortage_of_memory() -> None:

@@ -23,6 +23,7 @@ from cstar_core.evaluation.attacks.autoattack_library import (
     library_attack,
     library_contained,
     perturb,
+    square_runs,
     suite_for,
     suite_settings,
 )
@@ -81,7 +82,9 @@ def autoattack_correct(
         model=model,
         target=Watched(attack_target(model), heartbeat),
         threat=threat,
-        suite=suite_for(class_count(model, images), attacks),
+        suite=suite_for(
+            class_count(model, images), attacks, with_square=square_runs(threat, images)
+        ),
         seed=seed,
     )
     attacks = attacked.suite.attacks
@@ -124,7 +127,7 @@ def estimate_seconds(
     """
     survivors = max(1, round(robust_fraction * min(batch_size, len(images))))
     sample = unit_interval(images[:survivors])
-    suite = suite_for(class_count(model, images))
+    suite = suite_for(class_count(model, images), with_square=square_runs(threat, images))
     harmless = ThreatModel(threat.norm, 1e-6)
     target = attack_target(model)
     with float32_exact(model), attack_mode(target), library_contained(images.device):

@@ -51,16 +51,33 @@ class Suite:
         return min(9, self.classes - 1)
 
 
-def suite_for(classes: int, attacks: tuple[str, ...] | None = None) -> Suite:
+def suite_for(
+    classes: int, attacks: tuple[str, ...] | None = None, *, with_square: bool = True
+) -> Suite:
     """The standard suite from four classes up, else APGD-CE, FAB and Square under their names.
 
-    Or the `attacks` given. Raises ValueError for fewer than two classes and unknown attacks.
+    Or the `attacks` given; without Square where it cannot run (`square_runs`), which then is no
+    standard suite. Raises ValueError for fewer than two classes and unknown attacks.
     """
     if classes < 2:
         raise ValueError(f"a classifier has at least 2 classes, got {classes}")
     if attacks is not None and not set(attacks) <= _FIELDS.keys():
         raise ValueError(f"unknown attacks in {attacks}; use some of {sorted(_FIELDS)}")
-    return Suite(attacks or (_STANDARD if classes >= 4 else _WITHOUT_DLR), classes)
+    chosen = attacks or (_STANDARD if classes >= 4 else _WITHOUT_DLR)
+    return Suite(tuple(name for name in chosen if with_square or name != "square"), classes)
+
+
+def square_runs(threat: ThreatModel, images: Tensor) -> bool:
+    """Whether the library's Square takes images of this size, (N, C, H, W).
+
+    Under L2 it lays tiles of a fifth of the height over the image, which do not fit every side.
+    """
+    return threat.norm != "l2" or all(_tiles_fit(side) for side in images.shape[2:])
+
+
+def _tiles_fit(side: int) -> bool:
+    tile = side // 5
+    return tile > 0 and (side - 5 * tile) // 2 + side // tile * tile <= side
 
 
 def perturb(library: Any, attack: str, images: Tensor, labels: Tensor) -> Tensor:

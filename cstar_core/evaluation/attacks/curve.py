@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from cstar_core.attacks import ThreatModel
 from cstar_core.evaluation.attacks.robustness import PgdSettings, class_count, pgd_correct
-from cstar_core.evaluation.batches import Completed, OnBatch
+from cstar_core.evaluation.batches import BatchDone, Completed, OnBatch
 from cstar_core.evaluation.statistics import Accuracy
 
 # Multiples of the target epsilon: from clean to where most honest models are broken.
@@ -60,8 +60,17 @@ def epsilon_curve(
     is above chance, up to where every ball holds the one grey image and none can be.
     """
     ledgers = {} if completed is None else completed
+    planned = curve_epsilons(threat) if epsilons is None else list(epsilons)
+    points = 0
+
+    def told(done: BatchDone) -> None:
+        """Count the batches of all the planned points, not of one."""
+        if on_batch is not None:
+            before, total = points * done.total, len(planned) * done.total
+            on_batch(replace(done, done=before + done.done, total=total))
 
     def point(epsilon: float) -> CurvePoint:
+        nonlocal points
         verdict = pgd_correct(
             model,
             images,
@@ -71,13 +80,14 @@ def epsilon_curve(
             seed=seed,
             batch_size=batch_size,
             completed=ledgers.setdefault(repr(epsilon), {}),
-            on_batch=on_batch,
+            on_batch=told,
         )
+        points += 1
         return CurvePoint(epsilon, Accuracy.of(verdict))
 
+    curve = [point(epsilon) for epsilon in planned]
     if epsilons is not None:
-        return [point(epsilon) for epsilon in epsilons]
-    curve = [point(epsilon) for epsilon in curve_epsilons(threat)]
+        return curve
     chance, grey = 1 / class_count(model, images) + CHANCE_SLACK, _grey_radius(threat, images)
     while curve[-1].accuracy.interval[0] > chance and 0 < curve[-1].epsilon < grey:
         curve.append(point(min(grey, 2 * curve[-1].epsilon)))

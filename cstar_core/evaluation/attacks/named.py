@@ -1,4 +1,4 @@
-"""Attacks by the names that requests and reports use, behind one interface."""
+"""Attacks by name, behind one interface: for whoever uses this package as a library."""
 
 from __future__ import annotations
 

@@ -21,7 +21,10 @@ _PRECISE = (torch.float32, torch.float64)
 
 @contextmanager
 def float32_exact(*models: nn.Module) -> Iterator[None]:
-    """Inside, float32 is computed as float32: no autocast, no TF32; all is as before at exit.
+    """Inside, float32 is computed as float32, by cuDNN's deterministic algorithms alone.
+
+    No autocast, no TF32, nothing chosen by timing it: one seed gives one verdict. All is as before
+    at exit.
 
     Raises ValueError if a model has weights of less than float32: converting it here would
     evaluate another network than the one that was given, so the caller decides.
@@ -29,16 +32,20 @@ def float32_exact(*models: nn.Module) -> Iterator[None]:
     for model in models:
         _check_precision(model)
     before = [backend.fp32_precision for backend in _BACKENDS]
+    cudnn = torch.backends.cudnn
+    chosen = (cudnn.deterministic, cudnn.benchmark)
     with ExitStack() as stack:
         for device in ("cpu", "cuda"):
             stack.enter_context(torch.autocast(device, enabled=False))
         try:
             for backend in _BACKENDS:
                 backend.fp32_precision = "ieee"
+            cudnn.deterministic, cudnn.benchmark = True, False
             yield
         finally:
             for backend, precision in zip(_BACKENDS, before, strict=True):
                 backend.fp32_precision = precision
+            cudnn.deterministic, cudnn.benchmark = chosen
 
 
 def _check_precision(model: nn.Module) -> None:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from cstar_core.attacks import ThreatModel
 from cstar_core.evaluation.attacks.robustness import PgdSettings, pgd_correct
 from cstar_core.evaluation.batches import Completed, OnBatch
-from cstar_core.evaluation.reliability import Flag, steps_flags
 
 
 @dataclass(frozen=True)
@@ -26,10 +25,6 @@ class StepsCheck:
     def broken_more(self) -> int:
         """How many survivors of the few steps the many steps broke."""
         return int((self.few_correct & ~self.many_correct).sum())
-
-    def flags(self) -> list[Flag]:
-        """Whether these are too many."""
-        return steps_flags(self.few_correct, self.many_correct)
 
     def to_json(self) -> dict[str, Any]:
         """{"few", "many": names of the attacks, "n", "broken_more"}."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cstar_core.attacks import ThreatModel, attack_mode
+from cstar_core.evaluation.attacks.precision import float32_exact
 from cstar_core.evaluation.batches import (
     Completed,
     Ledger,
@@ -147,7 +148,7 @@ class _Prover:
     def record(self, images: Tensor, labels: Tensor) -> Record:
         """Which examples of one batch are correct and stay so."""
         images = unit_interval(images)
-        with attack_mode(self.model):
+        with float32_exact(self.model), attack_mode(self.model):
             logits = self.model(images)
         threat = ThreatModel(self.threat.norm, _widened(self.threat))
         proven = smallest_margins(self.program, around(images.cpu().double(), threat), labels.cpu())

@@ -1,6 +1,6 @@
 """Accuracy under common corruptions: noise, blur, haze, colour and resolution, five severities.
 
-The images are generated here (`corruption_kinds`): figures do not compare with CIFAR-10-C's.
+The images are generated here (`kinds`): figures do not compare with CIFAR-10-C's.
 """
 
 from __future__ import annotations

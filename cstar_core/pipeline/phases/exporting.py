@@ -44,8 +44,8 @@ def run(workbench: Workbench, state: State, observer: Observer) -> None:
         "verified": {k: v for k, v in verified.items() if k != "predictions"},
         "latency": _latency(workbench, state, model),
         "bytes": {
-            "before": (workbench.folder / "weights.safetensors").stat().st_size,
-            "after": (folder / "model.safetensors").stat().st_size,
+            "before": sum(tensor.nbytes for tensor in workbench.uploaded.values()),
+            "after": sum(tensor.nbytes for tensor in state.factorised.values()),
         },
     }
     (folder / PLAN).write_text(json.dumps(state.plan, indent=1) + "\n")

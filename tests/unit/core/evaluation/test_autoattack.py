@@ -15,7 +15,7 @@ from cstar_core.evaluation.attacks.autoattack import (
     autoattack_correct,
     estimate_seconds,
 )
-from cstar_core.evaluation.attacks.autoattack_library import suite_for, suite_settings
+from cstar_core.evaluation.attacks.autoattack_library import square_runs, suite_for, suite_settings
 from cstar_core.evaluation.attacks.result import AttackResult
 from cstar_core.evaluation.attacks.robustness import pgd_correct
 from cstar_core.evaluation.batches import BatchDone, Record
@@ -212,3 +212,17 @@ def test_the_estimate_grows_with_the_examples_and_shrinks_with_the_survivors() -
     whole = estimate_seconds(model, images, THREAT, batch_size=8)
     assert 0 < whole < 1000
     assert 0 < estimate_seconds(model, images[:1], THREAT, robust_fraction=0.5) < whole
+
+
+@pytest.mark.parametrize("side", [4, 5, 8, 12, 13, 19])
+def test_l2_runs_on_images_of_any_side_and_is_standard_only_with_square(side: int) -> None:
+    images = torch.rand(2, 1, side, side, generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(side * side, 4)).eval()
+    labels = model(images).argmax(1)
+    threat = ThreatModel("l2", 5.0)  # broken at once
+    found = autoattack_correct(model, images, labels, threat, seed=0)
+    standard = found.settings["suite"] == "autoattack-standard"
+
+    assert standard == square_runs(threat, images) == (side in (5, 8, 13))
+    assert ("square" in found.broken_by) == standard
+    assert estimate_seconds(model, images, threat) > 0

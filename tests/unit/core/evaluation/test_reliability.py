@@ -226,3 +226,14 @@ def test_a_network_that_hides_its_gradients_is_unreliable(
     flags = everything(model)
     assert signs <= set(codes(flags))
     assert not verdict(flags).reliable
+
+
+def test_numbers_that_are_no_numbers_are_flagged() -> None:
+    class Overflowing(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.flatten(1)[:, :4] * 1e30 * 1e30 - 1e38 * 1e38
+
+    images = torch.rand(4, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    flags = model_flags(Overflowing(), images, torch.zeros(4, dtype=torch.int64))
+
+    assert "not_finite" in {flag.code for flag in flags}

@@ -160,3 +160,8 @@ def test_the_same_network_without_the_backdoor_is_not_flagged() -> None:
     model = trained(poisoned_share=0.0)
     assert success_rate(model) < 0.05
     assert screen(model.network).flags == ()
+
+
+def test_a_classifier_of_equal_rows_has_finite_scores() -> None:
+    assert class_deviations(torch.ones(10, 4).double()).isfinite().all()
+    assert channel_deviations(torch.zeros(12, 4, 3, 3).double()).isfinite().all()

@@ -13,7 +13,7 @@ import torch
 from cstar_core.architectures import Architecture, load
 from cstar_core.attacks import ThreatModel
 from cstar_core.evaluation.examples import Examples
-from cstar_core.evaluation.run import Networks, evaluate
+from cstar_core.evaluation.run import WAY, Networks, evaluate
 from cstar_core.evaluation.settings import EvaluationSettings
 from cstar_core.evaluation.targets import accuracy_target
 from cstar_core.evaluation.verdict import verdict
@@ -174,7 +174,10 @@ def test_one_network_alone_has_nothing_to_be_compared_with(
     network: NormalizedModel, test_split: Examples, found: dict[str, Any], ledgers: dict[str, Any]
 ) -> None:
     alone = evaluate(
-        Networks(after=network), test_split, SETTINGS, ledgers={"after": ledgers["before"]}
+        Networks(after=network),
+        test_split,
+        SETTINGS,
+        ledgers={WAY: ledgers[WAY], "after": ledgers["before"]},
     )
 
     assert alone["after"] == found["before"]
