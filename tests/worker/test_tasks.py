@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from store.database import database_now
 from store.states import JobState
@@ -68,6 +69,20 @@ def test_a_second_call_for_the_same_job_does_nothing(shop: Shop, attempts: list[
 
     assert len(attempts) == 1
     assert shop.job(job_id).attempt == 1
+
+
+def test_a_claim_whose_job_cannot_be_traced_is_none(
+    shop: Shop, attempts: list[Attempt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("away"))
+
+    monkeypatch.setattr("worker.tasks.origins", away)
+    job_id = rows.add_job(shop.database)
+    with pytest.raises(OperationalError):
+        call(job_id)
+
+    assert (attempts, shop.job(job_id).state) == ([], JobState.QUEUED)
 
 
 def test_a_call_serves_the_line_of_its_queue(shop: Shop, attempts: list[Attempt]) -> None:
