@@ -353,9 +353,9 @@ def test_a_runner_that_died_is_reaped_when_no_deadman_can_meet_it(
     called: list[str] = []
     call_off, end = Deadman.call_off, executors.end
 
-    def note_end(process: subprocess.Popen[bytes]) -> int:
+    def note_end(process: subprocess.Popen[bytes], **patience: float) -> int:
         called.append("end")
-        return end(process)
+        return end(process, **patience)
 
     def note_call_off(deadman: Deadman) -> None:
         called.append("call off")
