@@ -6,7 +6,7 @@ import ctypes
 import mmap
 import signal
 import threading
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from celery import Celery
@@ -82,14 +82,15 @@ def _sweep(**_: Any) -> None:
 def _announce(sender: Any, **_: Any) -> None:
     """Celery says this once more after every reconnection to the broker."""
     queues = sorted(queue.name for queue in sender.task_consumer.queues)
-    register(_presence(), queues=queues)
+    register(_presence(*queues), queues=queues)
 
 
 @lru_cache
-def _presence() -> Database:
+def _presence(*queues: str) -> Database:
     """Return the database of the thread that shows this worker lives, started with it."""
     database = Database(settings().resolved_database_url)
-    threading.Thread(target=keep_present, args=(database, _gone), daemon=True).start()
+    beat = partial(keep_present, database, _gone, queues=queues)
+    threading.Thread(target=beat, daemon=True).start()
     return database
 
 
