@@ -215,11 +215,16 @@ def reap(session: Session, *, max_attempts: int) -> list[str]:
 
 
 def shorten_leases(session: Session, *, lease_s: float) -> int:
-    """Let no lease end later than one that begins now: a clock that is set back prolongs all."""
+    """Cut leases that end after two of `lease_s`: a clock that was set back has prolonged them.
+
+    What is left is one `lease_s`, after which its worker has stopped by its own clock. The second
+    one leaves room for a worker with a longer lease (CSTAR_LEASE_S should be the same everywhere).
+    """
     latest = database_now(session) + timedelta(seconds=lease_s)
+    prolonged = latest + timedelta(seconds=lease_s)
     result = session.execute(
         update(Job)
-        .where(Job.state.in_(LEASED), Job.lease_expires_at > latest)
+        .where(Job.state.in_(LEASED), Job.lease_expires_at > prolonged)
         .values(lease_expires_at=latest)
         .execution_options(synchronize_session=False)
     )
