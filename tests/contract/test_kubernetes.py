@@ -122,7 +122,15 @@ def test_a_scaler_asks_for_a_metric_that_the_service_tells(name: str) -> None:
         key: {} for key in ("oldest_wait_s", "errors", "attempts", "workers")
     }
     zeros: dict[str, Any] = dict.fromkeys(
-        ("expired_leases", "outbox_messages", "outbox_lag_s", "blobs", "blob_bytes"), 0
+        (
+            "expired_leases",
+            "outbox_messages",
+            "outbox_lag_s",
+            "blobs",
+            "blob_bytes",
+            "damaged_blobs",
+        ),
+        0,
     )
     told = render(Measures(jobs=count, recent=(), **nothing, **zeros)).decode()
     (line,) = [line for line in told.splitlines() if line.startswith(f"{metric[0]}{{")]
