@@ -19,7 +19,7 @@ from store import line
 from store.database import database_now
 from store.lifecycle import dispatch, hold, transition
 from store.states import LEASED, ErrorCode, JobState
-from store.tables import Job, JobAttempt, OutboxMessage, Worker
+from store.tables import Job, JobAttempt, OutboxMessage
 
 STORAGE_RETRY_S = 15.0  # doubled at every failure of a job, up to line.LONGEST_WAIT_S
 STORAGE_FAILURES = 100  # and then it ends: some 16 hours without room
@@ -74,12 +74,8 @@ def claim_next(session: Session, job_id: str, *, worker_id: str, lease_s: float)
 
 def heartbeat(session: Session, lease: Lease, *, lease_s: float) -> JobState:
     """Extend a lease and return what the client wants of the job; raises LeaseLost."""
-    now = database_now(session)
-    expires = now + timedelta(seconds=lease_s)
+    expires = database_now(session) + timedelta(seconds=lease_s)
     job = hold(session, lease.job_id, lease.token, lease_expires_at=expires)
-    worker = session.get(Worker, job.worker_id) if job.worker_id else None
-    if worker is not None:
-        worker.last_seen_at = now
     return JobState(job.state)
 
 
