@@ -6,7 +6,7 @@ import ctypes
 import mmap
 import signal
 import threading
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 from celery import Celery
@@ -81,16 +81,15 @@ def _sweep(**_: Any) -> None:
 @worker_ready.connect
 def _announce(sender: Any, **_: Any) -> None:
     """Celery says this once more after every reconnection to the broker."""
-    queues = sorted(queue.name for queue in sender.task_consumer.queues)
-    register(_presence(*queues), queues=queues)
+    queues = tuple(sorted(queue.name for queue in sender.task_consumer.queues))
+    register(_presence(queues), queues=queues)
 
 
 @lru_cache
-def _presence(*queues: str) -> Database:
+def _presence(queues: tuple[str, ...]) -> Database:
     """Return the database of the thread that shows this worker lives, started with it."""
     database = Database(settings().resolved_database_url)
-    beat = partial(keep_present, database, _gone, queues=queues)
-    threading.Thread(target=beat, daemon=True).start()
+    threading.Thread(target=keep_present, args=(database, queues, _gone), daemon=True).start()
     return database
 
 

@@ -40,18 +40,21 @@ def register(database: Database, *, queues: Sequence[str]) -> None:
         )
 
 
-def keep_present(database: Database, stop: threading.Event, *, queues: Sequence[str]) -> None:
-    """Say every `PRESENCE_S` that this worker lives, until told to stop."""
+def keep_present(database: Database, queues: Sequence[str], stop: threading.Event) -> None:
+    """Say every `PRESENCE_S` that this worker lives, until told to stop.
+
+    A worker that could not write its row when it started does so as soon as it can.
+    """
     while not stop.wait(PRESENCE_S):
         try:
-            if not _seen(database):  # the database was away when the worker started
+            if not _seen(database):
                 register(database, queues=queues)
         except SQLAlchemyError as error:
             logger.warning("the database is away (%s); this worker seems silent", error)
 
 
 def _seen(database: Database) -> bool:
-    """Note that this worker lives; false when it has no row."""
+    """Note that this worker lives; False when it has no row."""
     with database.writing() as session:
         now = database_now(session)
         here = update(Worker).where(Worker.id == WORKER_ID).returning(Worker.id)

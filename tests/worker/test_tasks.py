@@ -155,6 +155,22 @@ def test_a_worker_that_found_its_broker_again_is_still_one(shop: Shop) -> None:
     assert rows.count(shop.database, Worker) == 1
 
 
+def test_a_worker_that_could_not_write_its_row_at_its_start_does_so_later(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.identity.PRESENCE_S", 0.001)
+    stop = threading.Event()
+    beating = threading.Thread(target=keep_present, args=(shop.database, ["io"], stop))
+    beating.start()
+    while rows.count(shop.database, Worker) == 0:  # the test's own time limit ends this
+        pass
+    stop.set()
+    beating.join()
+
+    with shop.database.reading() as session:
+        assert session.get_one(Worker, WORKER_ID).queues == ["io"]
+
+
 def test_a_worker_without_a_job_shows_that_it_lives(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,9 +180,7 @@ def test_a_worker_without_a_job_shows_that_it_lives(
         worker.last_seen_at = long_ago = database_now(session) - timedelta(days=1)
     monkeypatch.setattr("worker.identity.PRESENCE_S", 0.001)
     stop = threading.Event()
-    beating = threading.Thread(
-        target=keep_present, args=(shop.database, stop), kwargs={"queues": ["io"]}
-    )
+    beating = threading.Thread(target=keep_present, args=(shop.database, ["io"], stop))
     beating.start()
     seen_at = long_ago
     while seen_at == long_ago:  # the test's own time limit ends this
