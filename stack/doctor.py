@@ -49,7 +49,8 @@ class Finding:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Yield one finding a check, or several; none of them changes anything for good."""
+    """Yield one finding a check, or several; the most one leaves is what the service makes at its
+    first start (an empty `cstar.db`, the folder of blobs)."""
     for check in CHECKS:
         name = check.__name__.removeprefix("_")
         try:

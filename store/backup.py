@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from sqlalchemy import URL, func, inspect, select
 from sqlalchemy.orm import Session
 
 from store.blobs import BlobStore, DigestMismatch
-from store.database import Database, database_now
+from store.database import Database, database_now, waiting
 from store.migrate import revisions, upgrade
 from store.settings import Settings
 from store.tables import Artifact, Blob, Checkpoint, Dataset, File, Model
@@ -42,7 +42,11 @@ class BackupFailed(Exception):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a backup holds; `missing` are blobs that were deleted after the snapshot."""
+    """What a backup holds.
+
+    `missing` are blobs that were deleted after the snapshot, `damaged` those that a scrub has
+    found rotten or gone: what refers to them is there, their bytes are not (`store.scrub`).
+    """
 
     created_at: str
     service: str
@@ -51,11 +55,12 @@ class Manifest:
     blobs: int
     bytes: int
     missing: list[str]
+    damaged: list[str] = field(default_factory=list)
 
 
 def save(settings: Settings, folder: Path) -> Manifest:
     """Write a backup into `folder`; raises BackupFailed when a needed blob is gone, and
-    DigestMismatch when one is rotten."""
+    DigestMismatch when one is rotten that no scrub has found yet."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)  # until the new one is there, this is no backup
     database = Database(settings.resolved_database_url)
@@ -75,6 +80,7 @@ def save(settings: Settings, folder: Path) -> Manifest:
         blobs=len(copied),
         bytes=sum(snapshot.blobs[name] for name in copied),
         missing=missing,
+        damaged=snapshot.damaged,
     )
     partial = folder / f"{MANIFEST}.partial"
     partial.write_text(json.dumps(asdict(manifest), indent=2) + "\n")
@@ -126,6 +132,7 @@ class _Snapshot:
     revision: str | None
     blobs: dict[str, int]
     needed: frozenset[str]
+    damaged: list[str]
 
 
 def _take_snapshot(database: Database, folder: Path) -> _Snapshot:
@@ -136,8 +143,10 @@ def _take_snapshot(database: Database, folder: Path) -> _Snapshot:
     if database.engine.dialect.name == "postgresql":
         with database.reading() as session:  # pg_dump looks at the moment of this transaction
             moment = session.scalar(select(func.pg_export_snapshot()))
-            _dump(database.engine.url, folder / POSTGRESQL_FILE, str(moment))
-            return _described(session, revision)
+            described = _described(session, revision)
+            with waiting(session, 0):
+                _dump(database.engine.url, folder / POSTGRESQL_FILE, str(moment))
+            return described
     (folder / SQLITE_FILE).unlink(missing_ok=True)
     _copy_sqlite(Path(str(database.engine.url.database)), folder / SQLITE_FILE)
     copy = Database(f"sqlite:///{folder.resolve() / SQLITE_FILE}")
@@ -151,14 +160,16 @@ def _take_snapshot(database: Database, folder: Path) -> _Snapshot:
 def _described(session: Session, revision: str | None) -> _Snapshot:
     needed = {name for column in _NEEDED for name in session.scalars(select(column)) if name}
     referenced = needed | set(session.scalars(select(Checkpoint.sha256)))
-    rows = session.execute(select(Blob.sha256, Blob.bytes))
-    blobs = {row.sha256: row.bytes for row in rows if row.sha256 in referenced}
+    rows = session.execute(select(Blob.sha256, Blob.bytes, Blob.damage)).all()
+    damaged = {row.sha256 for row in rows if row.damage is not None} & referenced
+    whole = referenced - damaged
     return _Snapshot(
         created_at=database_now(session).isoformat(),
         dialect=session.get_bind().dialect.name,
         revision=revision,
-        blobs=blobs,
-        needed=frozenset(needed),
+        blobs={row.sha256: row.bytes for row in rows if row.sha256 in whole},
+        needed=frozenset(needed & whole),
+        damaged=sorted(damaged),
     )
 
 
@@ -225,12 +236,18 @@ def _manifest(folder: Path) -> Manifest:
 
 
 def _forget_missing(database: Database, copied: set[str]) -> None:
-    """Drop what refers to blobs that had gone: jobs whose checkpoint is lost begin anew."""
+    """Drop what refers to blobs that had gone: jobs whose checkpoint is lost begin anew.
+
+    A damaged blob keeps its row, which says so; it is whole again if the folder has good bytes of
+    it from an earlier backup.
+    """
     with database.writing() as session:
         for checkpoint in session.scalars(select(Checkpoint)).all():
             if checkpoint.sha256 not in copied:
                 session.delete(checkpoint)
         session.flush()
         for blob in session.scalars(select(Blob)).all():
-            if blob.sha256 not in copied:
+            if blob.sha256 in copied:
+                blob.damage = None
+            elif blob.damage is None:
                 session.delete(blob)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -28,11 +29,22 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
-from store.database import database_now
+from store.database import database_now, waiting
 from store.tables import Blob
+
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig  # not there at run time
 
 CHUNK_BYTES = 1 << 20
 PART_BYTES = 5 << 20
+# A call to the store ends, well or not, within CALL_S: when no other request is begun any more, one
+# of at most 30 s is under way (obstore's own limit; an option for it here would put AWS_ALLOW_HTTP
+# out of force), after a pause of at most 5 s. Locks are kept as long (`waiting`).
+CALL_S = 60.0
+RETRY: RetryConfig = {
+    "backoff": {"max_backoff": timedelta(seconds=5)},
+    "retry_timeout": timedelta(seconds=20),
+}
 
 
 class DigestMismatch(Exception):
@@ -268,7 +280,9 @@ def remember(session: Session, blob: StoredBlob) -> None:
             set_={"created_at": now, "condemned_at": None, "damage": None},
         )
     )
-    if not blob.is_there():  # from here on the row's lock keeps them
+    with waiting(session, CALL_S):
+        there = blob.is_there()  # from here on the row's lock keeps them
+    if not there:
         raise BlobGone(blob.sha256)
 
 
@@ -279,7 +293,11 @@ def _open(url: str) -> ObjectStore:
         # S3 has no rename: a copy that fails when the name is taken is a multipart upload whose
         # completion is conditional. Stores that do it by a header instead are told so here.
         move = os.environ.get("AWS_COPY_IF_NOT_EXISTS", "multipart")
-        return S3Store.from_url(url, copy_if_not_exists=move)
+        return S3Store.from_url(
+            url,
+            copy_if_not_exists=move,
+            retry_config=RETRY,
+        )
     raise ValueError(f"CSTAR_BLOB_URL takes file:// or s3:// URLs, not {url!r}")
 
 

@@ -33,7 +33,7 @@ _READING: dict[str, dict[str, Any]] = {
         "isolation_level": "REPEATABLE READ"
     },  # else every statement sees its own moment
 }
-IDLE_TRANSACTION_S = 10  # between two statements; ours never wait for anybody else
+IDLE_TRANSACTION_S = 10  # between two statements; `waiting` allows more where one has to be
 
 
 class Database:
@@ -62,6 +62,23 @@ class Database:
     def dispose(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+@contextmanager
+def waiting(session: Session, seconds: float) -> Iterator[None]:
+    """Keep the transaction, and its locks, while the block asks another system for `seconds`.
+
+    PostgreSQL would else end it after `IDLE_TRANSACTION_S`; 0 stands for no limit.
+    """
+    _allow_idle(session, seconds)
+    yield
+    _allow_idle(session, IDLE_TRANSACTION_S)
+
+
+def _allow_idle(session: Session, seconds: float) -> None:
+    if session.get_bind().dialect.name == "postgresql":
+        limit = ("idle_in_transaction_session_timeout", f"{seconds}s", True)
+        session.execute(select(func.set_config(*limit)))
 
 
 def database_now(session: Session) -> datetime:

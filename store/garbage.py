@@ -17,8 +17,8 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
-from store.blobs import BlobStore, StoredObject
-from store.database import Database, database_now
+from store.blobs import CALL_S, BlobStore, StoredObject
+from store.database import Database, database_now, waiting
 from store.tables import Artifact, Blob, Checkpoint, Dataset, File, Model
 
 _REFERENCES = (
@@ -72,7 +72,8 @@ def _remove(database: Database, blobs: BlobStore, sha256: str) -> bool:
         blob = session.scalar(condemned)
         if blob is None:
             return False
-        blobs.delete(sha256)
+        with waiting(session, CALL_S):
+            blobs.delete(sha256)
         session.delete(blob)
     return True
 

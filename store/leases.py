@@ -19,7 +19,7 @@ from store import line
 from store.database import database_now
 from store.lifecycle import dispatch, hold, transition
 from store.states import LEASED, ErrorCode, JobState
-from store.tables import Job, JobAttempt, OutboxMessage, Worker
+from store.tables import Job, JobAttempt, OutboxMessage
 
 STORAGE_RETRY_S = 15.0  # doubled at every failure of a job, up to line.LONGEST_WAIT_S
 STORAGE_FAILURES = 100  # and then it ends: some 16 hours without room
@@ -74,12 +74,8 @@ def claim_next(session: Session, job_id: str, *, worker_id: str, lease_s: float)
 
 def heartbeat(session: Session, lease: Lease, *, lease_s: float) -> JobState:
     """Extend a lease and return what the client wants of the job; raises LeaseLost."""
-    now = database_now(session)
-    expires = now + timedelta(seconds=lease_s)
+    expires = database_now(session) + timedelta(seconds=lease_s)
     job = hold(session, lease.job_id, lease.token, lease_expires_at=expires)
-    worker = session.get(Worker, job.worker_id) if job.worker_id else None
-    if worker is not None:
-        worker.last_seen_at = now
     return JobState(job.state)
 
 
@@ -215,11 +211,16 @@ def reap(session: Session, *, max_attempts: int) -> list[str]:
 
 
 def shorten_leases(session: Session, *, lease_s: float) -> int:
-    """Let no lease end later than one that begins now: a clock that is set back prolongs all."""
+    """Cut leases that end after two of `lease_s`: a clock that was set back has prolonged them.
+
+    What is left is one `lease_s`, after which its worker has stopped by its own clock. The second
+    one leaves room for a worker with a longer lease (CSTAR_LEASE_S should be the same everywhere).
+    """
     latest = database_now(session) + timedelta(seconds=lease_s)
+    prolonged = latest + timedelta(seconds=lease_s)
     result = session.execute(
         update(Job)
-        .where(Job.state.in_(LEASED), Job.lease_expires_at > latest)
+        .where(Job.state.in_(LEASED), Job.lease_expires_at > prolonged)
         .values(lease_expires_at=latest)
         .execution_options(synchronize_session=False)
     )

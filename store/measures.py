@@ -57,16 +57,16 @@ class Measures:
     workers: dict[str, int]
     blobs: int
     blob_bytes: int
+    damaged_blobs: int
     recent: tuple[RecentJob, ...]
 
 
 def measure(session: Session) -> Measures:
     """Read all of it in the caller's snapshot."""
     now = database_now(session)
-    outbox_messages, oldest_message = _count_and_oldest(session)
-    blobs, blob_bytes = session.execute(
-        select(func.count(), func.coalesce(func.sum(Blob.bytes), 0)).select_from(Blob)
-    ).one()
+    outbox_messages, late_since = _outbox(session)
+    totals = (func.count(), func.coalesce(func.sum(Blob.bytes), 0), func.count(Blob.damage))
+    blobs, blob_bytes, damaged_blobs = session.execute(select(*totals).select_from(Blob)).one()
     return Measures(
         jobs=_jobs(session),
         oldest_wait_s=_oldest_waits(session, now),
@@ -74,10 +74,11 @@ def measure(session: Session) -> Measures:
         attempts=_attempts(session),
         expired_leases=_expired_leases(session, now),
         outbox_messages=outbox_messages,
-        outbox_lag_s=_age(oldest_message, now),
+        outbox_lag_s=_age(late_since, now),
         workers=_workers(session, now),
         blobs=blobs,
         blob_bytes=int(blob_bytes),
+        damaged_blobs=damaged_blobs,
         recent=_recent(session),
     )
 
@@ -122,8 +123,10 @@ def _expired_leases(session: Session, now: datetime) -> int:
     return session.scalars(select(func.count()).select_from(Job).where(expired)).one()
 
 
-def _count_and_oldest(session: Session) -> tuple[int, datetime | None]:
-    oldest = func.min(OutboxMessage.created_at, type_=OutboxMessage.created_at.type)
+def _outbox(session: Session) -> tuple[int, datetime | None]:
+    """Return how many calls there are, and since when the oldest could have been published."""
+    due_at = func.coalesce(OutboxMessage.due_at, OutboxMessage.created_at)
+    oldest = func.min(due_at, type_=OutboxMessage.created_at.type)
     count, since = session.execute(select(func.count(), oldest).select_from(OutboxMessage)).one()
     return count, since
 

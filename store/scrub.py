@@ -18,8 +18,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from store.blobs import BlobStore
-from store.database import Database, database_now
+from store.blobs import CALL_S, BlobStore
+from store.database import Database, database_now, waiting
 from store.settings import settings
 from store.states import Damage
 from store.tables import Blob
@@ -86,7 +86,8 @@ class Scrubber:
         if blob is None:
             return None
         if found is Damage.DAMAGED and blob.damage is None:
-            self.blobs.put_aside(sha256)
+            with waiting(session, 2 * CALL_S):  # S3 copies, then deletes
+                self.blobs.put_aside(sha256)
         if found is Damage.MISSING and blob.damage is not None:
             found = Damage(blob.damage)  # put aside earlier
         blob.damage, blob.verified_at = found, database_now(session)

@@ -81,15 +81,15 @@ def _sweep(**_: Any) -> None:
 @worker_ready.connect
 def _announce(sender: Any, **_: Any) -> None:
     """Celery says this once more after every reconnection to the broker."""
-    queues = sorted(queue.name for queue in sender.task_consumer.queues)
-    register(_presence(), queues=queues)
+    queues = tuple(sorted(queue.name for queue in sender.task_consumer.queues))
+    register(_presence(queues), queues=queues)
 
 
 @lru_cache
-def _presence() -> Database:
+def _presence(queues: tuple[str, ...]) -> Database:
     """Return the database of the thread that shows this worker lives, started with it."""
     database = Database(settings().resolved_database_url)
-    threading.Thread(target=keep_present, args=(database, _gone), daemon=True).start()
+    threading.Thread(target=keep_present, args=(database, queues, _gone), daemon=True).start()
     return database
 
 

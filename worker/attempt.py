@@ -12,9 +12,13 @@ from store.settings import Settings
 
 @dataclass(frozen=True)
 class Attempt:
-    """The lease of an attempt with the database and blob store it writes to."""
+    """The lease of an attempt with the database and blob store it writes to.
+
+    `claimed_at`: on the monotonic clock, not later than the lease began by the database's.
+    """
 
     database: Database
     blobs: BlobStore
     lease: Lease
     settings: Settings
+    claimed_at: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 from store.settings import Settings
@@ -38,6 +39,8 @@ REDIS: dict[str, Any] = {
         "socket_keepalive_options": KEEPALIVE,
     },
 }
+# Who only publishes need not wait for a server that hangs; a worker's reads are kombu's to watch.
+REDIS_PUBLISHER: dict[str, Any] = {"socket_timeout": 5.0}
 RABBITMQ: dict[str, Any] = {"task_acks_late": True}
 BY_SCHEME = {
     "redis": REDIS,
@@ -64,6 +67,12 @@ def celery_configuration(url: str, settings: Settings) -> dict[str, Any]:
         known = ", ".join(sorted([*BY_SCHEME, "filesystem"]))
         raise SystemExit(f"broker {scheme!r} is not supported; CSTAR_BROKER_URL takes: {known}")
     return {**COMMON, **BY_SCHEME[scheme], "broker_url": url}
+
+
+def publisher_options(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return transport options for a process that publishes and receives nothing."""
+    own = REDIS_PUBLISHER if url.startswith(("redis:", "redis+", "rediss:")) else {}
+    return {**options, **own}
 
 
 def _filesystem(settings: Settings) -> dict[str, Any]:

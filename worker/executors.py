@@ -74,9 +74,20 @@ def end(process: subprocess.Popen[bytes], *, patience_s: float = 0.0) -> int:
     It has `patience_s` to end by itself. It is reaped last: its id names the group until then.
     """
     if process.returncode is None:
-        _await_exit(process.pid, patience_s)
+        await_exit(process.pid, patience_s)
         kill_group(process)
     return process.wait()
+
+
+def await_exit(pid: int, patience_s: float) -> None:
+    """Wait until a runner has ended, at most so long; it is not reaped."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        poll.poll(patience_s * 1000)
+    finally:
+        os.close(descriptor)
 
 
 @lru_cache
@@ -93,16 +104,6 @@ def sandbox_name() -> str:
             "namespaces here; install it or allow unprivileged user namespaces"
         )
     return "rlimits"
-
-
-def _await_exit(pid: int, patience_s: float) -> None:
-    descriptor = os.pidfd_open(pid)
-    try:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        poll.poll(patience_s * 1000)
-    finally:
-        os.close(descriptor)
 
 
 def _bubblewrap_works() -> bool:

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from types import TracebackType
 from typing import TypeVar
 
@@ -34,12 +35,15 @@ class Heart:
         self._database = attempt.database
         self._lease = attempt.lease
         self._settings = attempt.settings
-        self._lease_ends_at = time.monotonic() + attempt.settings.lease_s
+        self._lease_ends_at = attempt.claimed_at + attempt.settings.lease_s
         self._lost = False
         self._renewed: Callable[[float], None] = lambda _: None
         self._wanted = JobState.RUNNING
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
+        context = copy_context()  # what it logs carries the ids of its attempt
+        self._thread = threading.Thread(
+            target=context.run, args=(self._run,), name="heart", daemon=True
+        )
 
     def __enter__(self) -> Heart:
         self._thread.start()

@@ -40,13 +40,22 @@ def register(database: Database, *, queues: Sequence[str]) -> None:
         )
 
 
-def keep_present(database: Database, stop: threading.Event) -> None:
-    """Say every `PRESENCE_S` that this worker lives, until told to stop."""
+def keep_present(database: Database, queues: Sequence[str], stop: threading.Event) -> None:
+    """Say every `PRESENCE_S` that this worker lives, until told to stop.
+
+    A worker that could not write its row when it started does so as soon as it can.
+    """
     while not stop.wait(PRESENCE_S):
         try:
-            with database.writing() as session:
-                now = database_now(session)
-                here = update(Worker).where(Worker.id == WORKER_ID)
-                session.execute(here.values(last_seen_at=now))
+            if not _seen(database):
+                register(database, queues=queues)
         except SQLAlchemyError as error:
             logger.warning("the database is away (%s); this worker seems silent", error)
+
+
+def _seen(database: Database) -> bool:
+    """Note that this worker lives; False when it has no row."""
+    with database.writing() as session:
+        now = database_now(session)
+        here = update(Worker).where(Worker.id == WORKER_ID).returning(Worker.id)
+        return session.scalar(here.values(last_seen_at=now)) is not None

@@ -1,7 +1,8 @@
 """The process that publishes the outbox and takes jobs back from the dead.
 
-`python -m worker.scheduler`. Any number may run: a second wake-up call claims nothing. Garbage
-and scrubbing have a thread of their own (`worker.housekeeping`), so that they keep no call waiting.
+`python -m worker.scheduler`. Any number may run: a second wake-up call claims nothing. Taking jobs
+back has a thread of its own, so that a broker that hangs keeps no job waiting; garbage and
+scrubbing have another (`worker.housekeeping`), so that they keep no call waiting.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 from kombu.exceptions import ChannelError
 from kombu.exceptions import OperationalError as BrokerError
@@ -26,6 +28,7 @@ from store.states import JobState
 from store.tables import Job
 from store.tracing import HEADER, TracingUnavailable, configure_tracing, span
 from worker.app import TASK_NAME, app
+from worker.broker import broker_url, publisher_options
 from worker.housekeeping import Housekeeper
 
 logger = logging.getLogger(__name__)
@@ -35,28 +38,26 @@ PAUSE_S = 1.0  # after a pass that failed
 
 
 class Scheduler:
-    """One pass is `tick()`; `run()` repeats it until `stop` is set."""
+    """`run()` repeats `tick()`, which needs the broker, and `recover()`, which does not."""
 
     def __init__(self, database: Database, configuration: Settings) -> None:
         self._database = database
         self._settings = configuration
-        self._next_reap_at = 0.0
+        self._pause_s = configuration.lease_s / 6  # between two looks at all jobs
+        self._next_look_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Tick until told to stop; a broker or database that is away is tried again."""
-        while not stop.wait(self._settings.scheduler_interval_s):
-            try:
-                self.tick()
-            except Exception:
-                logger.exception("scheduler pass failed; trying again")
-                stop.wait(PAUSE_S)
+        """Tick and recover until told to stop; a broker or database that is away is tried again."""
+        recovering = (stop, self.recover, self._pause_s)
+        threading.Thread(target=_repeat, args=recovering, daemon=True).start()
+        _repeat(stop, self.tick, self._settings.scheduler_interval_s)
 
     def tick(self) -> None:
-        """Publish what is due; now and then reap and redispatch."""
+        """Publish what is due; now and then redispatch."""
         now = time.monotonic()
-        if now >= self._next_reap_at:
-            self._next_reap_at = now + self._settings.lease_s / 6
-            self.recover()
+        if now >= self._next_look_at:
+            self._next_look_at = now + self._pause_s
+            self.redispatch()
         self.publish()
 
     def publish(self) -> int:
@@ -82,7 +83,7 @@ class Scheduler:
             app.send_task(TASK_NAME, args=[call.job_id], queue=call.queue, retry=False)
 
     def recover(self) -> None:
-        """Take back jobs whose lease ran out and wake workers again for those unclaimed."""
+        """Take back jobs whose lease ran out."""
         with self._database.writing() as session:
             leases.shorten_leases(session, lease_s=self._settings.lease_s)
             for job_id in leases.reap(session, max_attempts=self._settings.max_attempts):
@@ -91,7 +92,6 @@ class Scheduler:
                     logger.warning("the lease ran out; the job is %s now", job.state)
                 if job.state == JobState.FAILED:
                     fail_subject(session, job)
-        self.redispatch()
 
     def redispatch(self) -> None:
         """Make the calls again that the broker has lost; a call it still has wakes as well."""
@@ -104,15 +104,26 @@ class Scheduler:
                 leases.redispatch(session, after_s=after_s, published=published)
 
 
+def _repeat(stop: threading.Event, act: Callable[[], None], interval_s: float) -> None:
+    while not stop.is_set():
+        try:
+            act()
+        except Exception:
+            logger.exception("scheduler pass failed; trying again")
+            stop.wait(PAUSE_S)
+        stop.wait(interval_s)
+
+
 def calls_in_broker(queue: str) -> int:
     """Return how many calls of a queue wait in the broker; 0 when it has none or is away."""
+    connection = app.connection_for_write()
     try:
-        with app.connection_for_write() as connection:
+        with connection:
             connection.ensure_connection(
                 max_retries=1, interval_start=0.1, timeout=BROKER_TIMEOUT_S
             )
             return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
-    except (BrokerError, ChannelError, OSError):
+    except (BrokerError, ChannelError, OSError, *connection.connection_errors):
         return 0
 
 
@@ -123,6 +134,8 @@ def main() -> None:
         configure_tracing("cstar-scheduler", settings().traces)
     except TracingUnavailable as error:
         raise SystemExit(str(error)) from None
+    options = publisher_options(broker_url(settings()), app.conf.broker_transport_options)
+    app.conf.broker_transport_options = options
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from obstore.exceptions import BaseError as ObjectStoreError
@@ -20,7 +20,7 @@ from store.tables import Job
 from worker.attempt import Attempt
 from worker.channel import Channel, ProtocolError
 from worker.deadman import Deadman
-from worker.executors import ask_to_stop, end, has_ended, kill_group, start_runner
+from worker.executors import ask_to_stop, await_exit, end, has_ended, kill_group, start_runner
 from worker.heart import Heart
 from worker.outcome import Outcome, conclude
 from worker.protocol import AnyMessage, Failure, Result, Stopped
@@ -101,17 +101,26 @@ class Supervision:
         now = time.monotonic()
         # before there is a process to lose
         self._deadline = heart.persist(lambda: self._runtime_deadline(now))
-        self._process = start_runner(folder, folder / LOG_FILE)
-        assert self._process.stdout is not None
-        self._channel = Channel(self._process.stdout.fileno())
         self._hung_up = False
         self._unreported: deque[AnyMessage] = deque()
         self._verdict: Outcome | None = None
         self._heard_at = now
         self._next_look_at = now + USAGE_INTERVAL_S
         self._kill_at: float | None = None
-        self._deadman = Deadman(lambda: kill_group(self._process), at=heart.lease_ends_at)
-        heart.on_renewal(self._deadman.put_off)
+        with ExitStack() as stack:  # no runner is left behind when what watches it cannot start
+            self._start(stack)
+            self._started = stack.pop_all()
+
+    def _start(self, stack: ExitStack) -> None:
+        self._process = start_runner(self._folder, self._folder / LOG_FILE)
+        assert self._process.stdout is not None
+        stack.callback(self._process.stdout.close)
+        stack.callback(end, self._process)
+        self._channel = Channel(self._process.stdout.fileno())
+        stack.callback(self._channel.close)
+        self._deadman = Deadman(lambda: kill_group(self._process), at=self._heart.lease_ends_at)
+        stack.callback(self._deadman.call_off)  # first: it must not meet a process that was reaped
+        self._heart.on_renewal(self._deadman.put_off)
 
     def watch(self, draining: Callable[[], bool]) -> Outcome:
         """Serve the runner until it ends or must be ended; raises LeaseLost."""
@@ -128,11 +137,7 @@ class Supervision:
 
     def kill(self) -> None:
         """End the runner and everything it started, and let go of its pipe."""
-        self._deadman.call_off()  # first: it must not meet a process that has been reaped
-        end(self._process)
-        self._channel.close()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._started.close()
 
     def _serve(self) -> None:
         """Listen for a moment and pass on what is heard; what cannot be written yet waits."""
@@ -166,8 +171,10 @@ class Supervision:
             case Failure():  # one that is being stopped may fail of just that
                 stopping = self._kill_at is not None
                 self._verdict = Outcome.released() if stopping else Outcome.of(message)
-            case Stopped():
+            case Stopped() if self._kill_at is not None:
                 self._verdict = Outcome.released()
+            case Stopped():  # it counts: one that always says so must not go on for ever
+                self._verdict = Outcome.lost(ErrorCode.WORKER_LOST, "runner stopped unasked")
             case _:
                 self._reporter.report(message)
 
@@ -200,7 +207,9 @@ class Supervision:
     def _without_a_word(self) -> Outcome:
         if self._kill_at is not None:
             return Outcome.released()
-        return Outcome.died(end(self._process, patience_s=LAST_BREATH_S))
+        await_exit(self._process.pid, LAST_BREATH_S)
+        self._deadman.call_off()
+        return Outcome.died(end(self._process))
 
     def _runtime_deadline(self, now: float) -> float | None:
         with self._database.reading() as session:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Mapping
 from functools import lru_cache
 
 from store import leases
@@ -35,19 +37,27 @@ def run_job(job_id: str) -> None:
     """Work on the first job in line of the queue that `job_id` was sent to, if any waits."""
     if draining():
         return  # redispatch wakes another worker
-    with _database().writing() as session:
-        lease = leases.claim_next(session, job_id, worker_id=WORKER_ID, lease_s=settings().lease_s)
-    if lease is None:
+    claimed = _claim(job_id)
+    if claimed is None:
         logger.info("%s: nothing waits in its queue", job_id)
-        return
-    _work(Attempt(_database(), _blobs(), lease, settings()))
+    else:
+        _work(*claimed)
 
 
-def _work(attempt: Attempt) -> None:
+def _claim(job_id: str) -> tuple[Attempt, Mapping[str, str]] | None:
+    """Claim a job and return the attempt with its origin, in one transaction: all or nothing."""
+    with _database().writing() as session:
+        now = time.monotonic()
+        lease = leases.claim_next(session, job_id, worker_id=WORKER_ID, lease_s=settings().lease_s)
+        if lease is None:
+            return None
+        origin = origins(session, [lease.job_id]).get(lease.job_id, {})
+    return Attempt(_database(), _blobs(), lease, settings(), claimed_at=now), origin
+
+
+def _work(attempt: Attempt, origin: Mapping[str, str]) -> None:
     """Make the attempt, under the ids and in the trace of its job."""
     lease = attempt.lease
-    with attempt.database.reading() as session:
-        origin = origins(session, [lease.job_id]).get(lease.job_id, {})
     named: dict[str, str | int] = {
         "job_id": lease.job_id,
         "attempt": lease.attempt,

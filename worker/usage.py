@@ -7,17 +7,17 @@ and for the job's folder. Read from /proc, as seen from outside of a sandbox.
 from __future__ import annotations
 
 import os
+import stat
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from store.settings import Settings
 from store.states import ErrorCode
-
-MAX_FILES = 10_000
-BLOCK_BYTES = 512  # of st_blocks, whatever the file system's own are
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+from worker.disk import BLOCK_BYTES, MAX_FILES, fills
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,11 @@ def excess(leader: int, folder: Path, limits: Limits) -> Excess | None:
     tasks = sum(process.tasks for process in processes)
     if tasks > limits.tasks:
         return Excess(ErrorCode.INTERNAL, f"the runner had {tasks} threads and processes")
-    if _take_more_than(limits.memory_bytes, processes):
+    unlinked = _unlinked(processes)
+    if _take_more_than(limits.memory_bytes, processes, unlinked.pop(_memory_device(), 0)):
         text = f"the job took more than {limits.memory_bytes:,} bytes of memory"
         return Excess(ErrorCode.OUT_OF_MEMORY, text)
-    if _fills(folder, limits.disk_bytes):
+    if fills(folder, limits.disk_bytes, unlinked=sum(unlinked.values())):
         text = f"the job's folder held more than {limits.disk_bytes:,} bytes or {MAX_FILES} files"
         return Excess(ErrorCode.STORAGE_ERROR, text)
     return None
@@ -89,39 +90,79 @@ def _processes() -> Iterator[Process]:
             yield Process(int(name), int(parent), int(session), int(rest[13]))
 
 
-def _take_more_than(limit: int, processes: list[Process]) -> bool:
-    """Say whether processes take more memory; what they share counts once, which is slow to say."""
-    return (
-        sum(map(_resident_bytes, processes)) > limit
-        and sum(map(_proportional_bytes, processes)) > limit
+def _unlinked(processes: list[Process]) -> dict[int, int]:
+    """Return, by device, the bytes of the files without a name that processes hold open.
+
+    Those of a process that hides its descriptors, as one can outside of a sandbox, are not seen.
+    """
+    sizes: dict[tuple[int, int], int] = {}
+    for process in processes:
+        for entry in _open_files(process):
+            if stat.S_ISREG(entry.st_mode) and not entry.st_nlink:
+                sizes[entry.st_dev, entry.st_ino] = entry.st_blocks * BLOCK_BYTES
+    by_device: dict[int, int] = defaultdict(int)
+    for (device, _), size in sizes.items():
+        by_device[device] += size
+    return by_device
+
+
+def _open_files(process: Process) -> Iterator[os.stat_result]:
+    with suppress(OSError):
+        for name in os.listdir(f"/proc/{process.pid}/fd"):
+            with suppress(OSError):  # it has been closed meanwhile
+                yield os.stat(f"/proc/{process.pid}/fd/{name}")
+
+
+@lru_cache
+def _memory_device() -> int:
+    """Return the device of files that are memory alone (memfd_create)."""
+    descriptor = os.memfd_create("device")
+    try:
+        return os.fstat(descriptor).st_dev
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that processes have resident, without the files that they map."""
+
+    private: int
+    shared: int
+
+
+def _take_more_than(limit: int, processes: list[Process], memory_files: int) -> bool:
+    """Say whether processes take more memory; what they share counts once, which is slow to say.
+
+    `memory_files`: bytes of those files in memory that they hold open, mapped or not.
+    """
+    return all(
+        _total([measure(process) for process in processes], memory_files) > limit
+        for measure in (_resident, _proportional)
     )
 
 
-def _proportional_bytes(process: Process) -> int:
-    """Return a process's share of the memory it has resident (its PSS)."""
+def _total(parts: list[Memory], memory_files: int) -> int:
+    shared = sum(part.shared for part in parts)
+    return sum(part.private for part in parts) + max(shared, memory_files)
+
+
+def _proportional(process: Process) -> Memory:
+    """Return a process's share of its memory (its PSS), or all of it if it hides that."""
+    found = _sizes(Path(f"/proc/{process.pid}/smaps_rollup"))
+    if "Pss_Anon" not in found:
+        return _resident(process)
+    return Memory(found["Pss_Anon"], found["Pss_Shmem"])
+
+
+def _resident(process: Process) -> Memory:
+    found = _sizes(Path(f"/proc/{process.pid}/status"))
+    return Memory(found.get("RssAnon", 0), found.get("RssShmem", 0))
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    """Return the bytes that a file of /proc gives in kB, by name."""
     with suppress(OSError):
-        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
-        return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
-    return 0
-
-
-def _resident_bytes(process: Process) -> int:
-    """Return the resident memory of a process without the files that it maps."""
-    with suppress(OSError, ValueError):
-        _, resident, shared, *_ = Path(f"/proc/{process.pid}/statm").read_text().split()
-        return (int(resident) - int(shared)) * PAGE_BYTES
-    return 0
-
-
-def _fills(folder: Path, limit: int) -> bool:
-    """Say whether a folder is over its limits, without counting on once it is."""
-    total = files = 0
-    for _, _, names, descriptor in os.fwalk(folder):  # by descriptor: no link leads outside
-        for name in names:
-            with suppress(OSError):
-                entry = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-                total += entry.st_blocks * BLOCK_BYTES
-            files += 1
-            if total > limit or files > MAX_FILES:
-                return True
-    return False
+        fields = [line.split() for line in path.read_text(errors="replace").splitlines()]
+        return {field[0][:-1]: int(field[1]) << 10 for field in fields if field[2:] == ["kB"]}
+    return {}

@@ -6,7 +6,6 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,6 +21,7 @@ from store.states import REQUESTED, JobKind
 from store.tables import Checkpoint, Dataset, File, Job, Model
 from store.tracing import traced
 from worker.attempt import Attempt
+from worker.disk import remove
 from worker.protocol import CHECKPOINT_FILE, OUTPUT_FOLDER, SPEC_FILE, Spec
 
 UPLOAD_FILE = "upload"
@@ -57,8 +57,10 @@ def sweep(work: Path) -> None:
         return
     with _locked(work, fcntl.LOCK_EX):
         for folder in work.iterdir():
-            with suppress(OSError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                folder.chmod(0o700)  # its runner may have closed it
+                with _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    remove(folder)
 
 
 @contextmanager
@@ -70,7 +72,7 @@ def _claimed(work: Path, name: str) -> Iterator[Path]:
     with ExitStack() as stack:
         with _locked(work, fcntl.LOCK_EX):  # nobody sweeps before it is locked
             folder.mkdir()
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.callback(remove, folder)
             stack.enter_context(_locked(folder, fcntl.LOCK_EX))
         yield folder
 

@@ -103,9 +103,12 @@ def _watchers(measures: Measures) -> Iterator[Metric]:
         "cstar_expired_leases": ("Leases that ran out and were not taken back yet.",
                                  measures.expired_leases),
         "cstar_outbox_messages": ("Wake-up calls not published yet.", measures.outbox_messages),
-        "cstar_outbox_lag_seconds": ("Age of the oldest of them.", measures.outbox_lag_s),
+        "cstar_outbox_lag_seconds": ("Since when the oldest of them is due.",
+                                      measures.outbox_lag_s),
         "cstar_blobs": ("Blobs that have a row.", measures.blobs),
         "cstar_blob_bytes": ("Bytes of these blobs.", measures.blob_bytes),
+        "cstar_damaged_blobs": ("Those that a scrub found rotten or gone.",
+                                measures.damaged_blobs),
     }  # fmt: skip
     for name, (text, value) in plain.items():
         yield GaugeMetricFamily(name, text, value=float(value))

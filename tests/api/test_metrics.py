@@ -19,8 +19,8 @@ from store.database import Database, database_now
 from store.lifecycle import dispatch
 from store.measures import measure
 from store.settings import Settings
-from store.states import ErrorCode, JobState
-from store.tables import Job, JobEvent, OutboxMessage, Worker
+from store.states import Damage, ErrorCode, JobState
+from store.tables import Blob, Job, JobEvent, OutboxMessage, Worker
 from tests.support import rows
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
@@ -117,6 +117,17 @@ def test_the_outbox_tells_how_far_it_lags(database: Database) -> None:
     assert 42 <= samples["cstar_outbox_lag_seconds", ()] < 3600
 
 
+def test_a_call_that_is_not_due_yet_does_not_lag(database: Database) -> None:
+    job_id = queued(database)
+    with database.writing() as session:
+        dispatch(session, session.get_one(Job, job_id))
+        session.flush()
+        call = session.query(OutboxMessage).one()
+        call.created_at = database_now(session) - timedelta(seconds=500)
+        call.due_at = database_now(session) + timedelta(seconds=100)
+    assert scraped(database)["cstar_outbox_lag_seconds", ()] == 0
+
+
 def test_only_workers_heard_of_lately_are_alive(database: Database) -> None:
     with database.writing() as session:
         now = database_now(session)
@@ -135,6 +146,18 @@ def test_blobs_are_counted_with_their_bytes(database: Database) -> None:
             remember(session, rows.blob_of(content))
     samples = scraped(database)
     assert (samples["cstar_blobs", ()], samples["cstar_blob_bytes", ()]) == (2, 10)
+
+
+def test_blobs_that_a_scrub_found_damaged_are_counted(database: Database) -> None:
+    with database.writing() as session:
+        for content, damage in (
+            (b"rotten", Damage.DAMAGED),
+            (b"gone", Damage.MISSING),
+            (b"", None),
+        ):
+            remember(session, rows.blob_of(content))
+            session.get_one(Blob, rows.blob_of(content).sha256).damage = damage
+    assert scraped(database)["cstar_damaged_blobs", ()] == 2
 
 
 def test_the_times_of_ended_jobs_are_told_by_phase(database: Database) -> None:

@@ -63,7 +63,8 @@ class Tally:
     """What a campaign has found.
 
     `lost`: jobs that did not succeed exactly once. `wrong`: results that are not those of an
-    undisturbed job. `steps`: how many were begun, of which `ideal` would have been enough.
+    undisturbed job. `compressed`: digests of real jobs, all of one network: they must be equal.
+    `steps`: how many were begun, of which `ideal` would have been enough.
     """
 
     jobs: int
@@ -81,7 +82,8 @@ class Tally:
 
     @property
     def clean(self) -> bool:
-        return not (self.lost or self.wrong or self.gaps or self.overlaps)
+        differ = len(set(self.compressed)) > 1
+        return not (self.lost or self.wrong or self.gaps or self.overlaps or differ)
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "steps_per_ideal": round(self.steps / self.ideal, 3)}

@@ -92,6 +92,39 @@ def test_a_worker_has_the_time_to_drain() -> None:
         assert PODS[name]["spec"]["terminationGracePeriodSeconds"] >= grace_s + 30
 
 
+def plain(name: str, setting: str) -> int:
+    """Return a setting in bytes as a worker is told it, or its default."""
+    told = {one["name"]: one.get("value") for one in container_of(name)["env"]}
+    return int(told.get(f"CSTAR_{setting.upper()}") or Settings.model_fields[setting].default)
+
+
+@pytest.mark.parametrize("name", ["worker-io", "worker-cpu"])
+def test_the_jobs_of_a_pod_fit_into_it(name: str) -> None:
+    command, spec = container_of(name)["command"], PODS[name]["spec"]
+    jobs = int(command[command.index("-c") + 1])
+    memory = container_of(name)["resources"]["limits"]["memory"].removesuffix("Gi")
+    (scratch,) = spec["volumes"]
+    disk = scratch["emptyDir"]["sizeLimit"].removesuffix("Gi")
+    assert jobs * (plain(name, "runner_memory_bytes") + (1 << 29)) + (1 << 29) <= int(memory) << 30
+    assert jobs * plain(name, "runner_disk_bytes") <= int(disk) << 30
+
+
+@pytest.mark.parametrize("name", ["worker-io", "worker-cpu"])
+def test_what_bubblewrap_needs_is_given_within_a_user_namespace(name: str) -> None:
+    spec = PODS[name]["spec"]
+    assert spec["hostUsers"] is False
+    assert spec["securityContext"]["seccompProfile"] == {"type": "Unconfined"}
+    assert spec["securityContext"]["appArmorProfile"] == {"type": "Unconfined"}
+    assert container_of(name)["securityContext"]["procMount"] == "Unmasked"
+
+
+@pytest.mark.parametrize("name", sorted(of_kind("ScaledObject")))
+def test_a_prometheus_that_hears_nothing_is_not_taken_for_an_empty_queue(name: str) -> None:
+    (trigger,) = of_kind("ScaledObject")[name]["spec"]["triggers"]
+    assert "vector(" not in trigger["metadata"]["query"]
+    assert trigger["metadata"]["ignoreNullValues"] == "false"
+
+
 def test_each_device_class_has_its_deployment() -> None:
     queues = {
         name: container_of(name)["command"][container_of(name)["command"].index("-Q") + 1]
@@ -122,7 +155,15 @@ def test_a_scaler_asks_for_a_metric_that_the_service_tells(name: str) -> None:
         key: {} for key in ("oldest_wait_s", "errors", "attempts", "workers")
     }
     zeros: dict[str, Any] = dict.fromkeys(
-        ("expired_leases", "outbox_messages", "outbox_lag_s", "blobs", "blob_bytes"), 0
+        (
+            "expired_leases",
+            "outbox_messages",
+            "outbox_lag_s",
+            "blobs",
+            "blob_bytes",
+            "damaged_blobs",
+        ),
+        0,
     )
     told = render(Measures(jobs=count, recent=(), **nothing, **zeros)).decode()
     (line,) = [line for line in told.splitlines() if line.startswith(f"{metric[0]}{{")]

@@ -21,8 +21,9 @@ from store.blobs import BlobStore, DigestMismatch, remember
 from store.database import Database
 from store.migrate import check, downgrade
 from store.records import ArtifactFile
+from store.scrub import Scrubber
 from store.settings import Settings
-from store.states import JobState
+from store.states import Damage, JobState
 from store.tables import Artifact, Blob, Checkpoint, Job
 from tests.support import databases, postgres, rows
 from tests.support.requirements import require
@@ -195,6 +196,60 @@ def test_a_needed_blob_that_is_gone_fails_the_backup(here: Place, tmp_path: Path
     with pytest.raises(BackupFailed, match="lacks 1 needed blobs"):
         save(here.settings, tmp_path / "backup")
     assert not (tmp_path / "backup" / backup.MANIFEST).exists()
+
+
+def finished_and_rotten(here: Place) -> str:
+    """Have a finished job's artifact rot, and a scrub find it; returns its name."""
+    finish_one(here, rows.add_tenant(here.database), 1)
+    with here.database.reading() as session:
+        sha256 = session.scalars(select(Artifact.sha256)).one()
+    (here.settings.data_dir / "blobs/sha256" / sha256[:2] / sha256).write_bytes(b"rotten")
+    assert Scrubber(here.database, here.blobs, bytes_per_s=1e9).check(sha256) is Damage.DAMAGED
+    return sha256
+
+
+def test_a_blob_known_to_be_damaged_costs_a_backup_nothing_else(
+    here: Place, there: Place, tmp_path: Path
+) -> None:
+    rotten = finished_and_rotten(here)
+    finish_one(here, rows.add_tenant(here.database), 2)
+    manifest = save(here.settings, tmp_path / "backup")
+    restore(there.settings, tmp_path / "backup")
+
+    assert (manifest.damaged, manifest.blobs) == ([rotten], 1)
+    assert databases.contents(there.database) == databases.contents(here.database)
+
+
+def test_a_damaged_blob_is_whole_again_from_an_earlier_backup(
+    here: Place, there: Place, tmp_path: Path
+) -> None:
+    finish_one(here, rows.add_tenant(here.database), 2)
+    save(here.settings, tmp_path / "backup")
+    with here.database.writing() as session:
+        session.scalars(select(Blob)).one().damage = Damage.DAMAGED
+    save(here.settings, tmp_path / "backup")
+    restore(there.settings, tmp_path / "backup")
+
+    with there.database.reading() as session:
+        assert session.scalars(select(Blob)).one().damage is None
+
+
+def test_a_dump_may_take_longer_than_a_transaction_may_be_idle(
+    here: Place, there: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only PostgreSQL has a limit, and a dump, to speak of."""
+    finish_one(here, rows.add_tenant(here.database), 1)
+    dump = backup._dump
+
+    def slow(*arguments: Any) -> None:
+        threading.Event().wait(1.2)
+        dump(*arguments)
+
+    monkeypatch.setattr("store.database.IDLE_TRANSACTION_S", 1)
+    monkeypatch.setattr(backup, "_dump", slow)
+    save(here.settings, tmp_path / "backup")
+    restore(there.settings, tmp_path / "backup")
+    assert rows.count(there.database, Artifact) == 1
 
 
 @pytest.fixture

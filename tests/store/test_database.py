@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import IntegrityError, StatementError
+from sqlalchemy.orm import Session
 
-from store.database import Database, database_now
+from store.database import Database, database_now, waiting
 from store.tables import Job, Tenant
 from tests.support.databases import interrupted
 from tests.support.rows import add_job, add_tenant, count, read_job
@@ -86,6 +87,20 @@ def test_json_without_a_value_is_null(database: Database) -> None:
     job_id = add_job(database, result=None)
     with database.reading() as session:
         assert session.scalars(select(Job.id).where(Job.result.is_(None))).all() == [job_id]
+
+
+def idle_limit(session: Session) -> str:
+    name = "idle_in_transaction_session_timeout"
+    return str(session.scalar(select(func.current_setting(name))))
+
+
+def test_a_transaction_may_wait_for_another_system_for_as_long_as_it_says(
+    postgresql_database: Database,
+) -> None:
+    with postgresql_database.writing() as session:
+        with waiting(session, 60.0):
+            assert idle_limit(session) == "1min"
+        assert idle_limit(session) == "10s"
 
 
 def test_sqlite_makes_the_folder_of_its_file(tmp_path: Path) -> None:

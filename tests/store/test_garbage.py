@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +29,15 @@ from tests.support.rows import (
 
 KEPT = b"bytes that something refers to"
 GRACE_S = 3600.0
+
+
+@pytest.fixture
+def fresh_database(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """One whose connections are new, and may be idle in a transaction for a second."""
+    monkeypatch.setattr("store.database.IDLE_TRANSACTION_S", 1)
+    fresh = Database(database.engine.url.render_as_string(hide_password=False))
+    yield fresh
+    fresh.dispose()
 
 
 def age(database: Database) -> None:
@@ -181,3 +191,17 @@ def test_a_blob_is_condemned_once(database: Database) -> None:
         remember(session, blob_of(b"unused"))
     age(database)
     assert (len(condemn(database)), condemn(database)) == (1, [])
+
+
+def test_a_lock_outlasts_a_store_that_is_slow_to_delete(
+    fresh_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else bytes that are remembered meanwhile would be deleted after all."""
+    blobs = BlobStore(tmp_path.as_uri())
+    with fresh_database.writing() as session:
+        remember(session, blob_of(b"old"))
+    age(fresh_database)
+    (name,) = condemn(fresh_database)
+    monkeypatch.setattr(blobs, "delete", lambda _: threading.Event().wait(1.2))
+    assert remove_condemned(fresh_database, blobs) == [name]
+    assert remembered(fresh_database) == set()

@@ -11,7 +11,7 @@ from store.database import Database, database_now
 from store.leases import Lease
 from store.lifecycle import LeaseLost
 from store.states import ErrorCode, JobState
-from store.tables import JobAttempt, OutboxMessage, Worker
+from store.tables import JobAttempt, OutboxMessage
 from tests.support.databases import contents
 from tests.support.rows import (
     LEASE_S,
@@ -112,17 +112,6 @@ def test_a_heartbeat_says_what_the_client_wants(database: Database, state: JobSt
     lease = job_in(database, state).lease
     assert lease is not None
     assert heartbeat(database, lease) is state
-
-
-def test_a_heartbeat_shows_that_the_worker_lives(database: Database) -> None:
-    lease = running_job(database)
-    with database.writing() as session:
-        long_ago = database_now(session) - timedelta(days=1)
-        facts = {"id": WORKER, "hostname": "host", "pid": 1, "queues": [], "facts": {}}
-        session.add(Worker(**facts, started_at=long_ago, last_seen_at=long_ago))
-    heartbeat(database, lease)
-    with database.reading() as session:
-        assert session.get_one(Worker, WORKER).last_seen_at > long_ago + timedelta(hours=23)
 
 
 @pytest.mark.parametrize("state", [JobState.PAUSED, JobState.SUCCEEDED, JobState.FAILED])

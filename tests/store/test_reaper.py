@@ -238,6 +238,12 @@ def test_a_lease_of_now_is_not_shortened(database: Database) -> None:
         assert leases.shorten_leases(session, lease_s=LEASE_S) == 0
 
 
+def test_a_worker_with_a_longer_lease_than_the_schedulers_keeps_it(database: Database) -> None:
+    running_job(database)
+    with database.writing() as session:
+        assert leases.shorten_leases(session, lease_s=0.6 * LEASE_S) == 0
+
+
 def test_the_time_between_the_end_of_a_lease_and_the_reaper_is_not_work(
     database: Database,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,8 +85,9 @@ class Shop:
 
     def attempt(self, job_id: str) -> Attempt:
         """Claim a job."""
+        now = time.monotonic()
         lease = rows.claim(self.database, job_id)
-        return Attempt(self.database, self.blobs, lease, self.settings)
+        return Attempt(self.database, self.blobs, lease, self.settings, claimed_at=now)
 
     def work_on(self, job_id: str, *, draining: Callable[[], bool] = lambda: False) -> Job:
         """Make one attempt and return the job as it leaves it."""

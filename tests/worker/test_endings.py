@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from sqlalchemy import select
 
@@ -11,6 +13,8 @@ from store.tables import Artifact, Checkpoint, Model
 from tests.support import rows
 from tests.worker.fake_runner import FOREVER, FakeRunner, die, say, say_bytes
 from tests.worker.shop import Shop
+from worker import executors
+from worker.deadman import Deadman
 from worker.protocol import (
     CheckpointSaved,
     Event,
@@ -320,14 +324,49 @@ def test_a_runner_past_the_jobs_max_runtime_is_a_timeout(shop: Shop, runner: Fak
     assert runner.status == -9
 
 
-def test_a_runner_that_says_it_has_stopped_unasked_gives_its_job_back(
-    shop: Shop, runner: FakeRunner
-) -> None:
-    """Whoever stops a machine may send SIGTERM to every process on it."""
+def test_a_runner_that_says_it_has_stopped_unasked_is_lost(shop: Shop, runner: FakeRunner) -> None:
+    """Whoever stops a machine may send SIGTERM to every process on it; once is no harm."""
     runner.does(say(Stopped()))
     job = shop.work_on(shop.add_job())
 
-    assert (job.state, job.lost_attempts) == (JobState.QUEUED, 0)
+    assert (job.state, job.lost_attempts) == (JobState.QUEUED, 1)
+    assert last_event(shop, job.id)[1]["reason"] == "worker_lost"
+
+
+@pytest.mark.parametrize("watching", ["Channel", "Deadman"])
+def test_a_runner_that_cannot_be_watched_is_ended(
+    shop: Shop, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch, watching: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(f"worker.supervisor.{watching}", fail)
+    runner.does(FOREVER)
+    job = shop.work_on(shop.add_job())
+
+    assert (job.state, runner.status) == (JobState.QUEUED, -9)
+
+
+def test_a_runner_that_died_is_reaped_when_no_deadman_can_meet_it(
+    shop: Shop, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    call_off, end = Deadman.call_off, executors.end
+
+    def note_end(process: subprocess.Popen[bytes], **patience: float) -> int:
+        called.append("end")
+        return end(process, **patience)
+
+    def note_call_off(deadman: Deadman) -> None:
+        called.append("call off")
+        call_off(deadman)
+
+    monkeypatch.setattr("worker.supervisor.end", note_end)
+    monkeypatch.setattr(Deadman, "call_off", note_call_off)
+    runner.does(die(9))
+    shop.work_on(shop.add_job())
+
+    assert called[:2] == ["call off", "end"]
 
 
 def test_a_validation_that_fails_rejects_its_model(shop: Shop, runner: FakeRunner) -> None:

@@ -12,7 +12,9 @@ import pytest
 from sqlalchemy import select, text
 
 from store.blobs import BlobStore, StoredBlob
+from store.context import ids, working_for
 from store.database import Database
+from store.lifecycle import LeaseLost
 from store.states import JobState
 from store.tables import Job
 from tests.support import rows
@@ -195,3 +197,27 @@ def test_a_heartbeat_that_finds_the_file_locked_for_too_long_is_repeated(
 
     assert "database is locked" in caplog.text
     assert (job.state, job.attempt, job.lost_attempts) == (JobState.SUCCEEDED, 1, 0)
+
+
+def test_beats_carry_the_ids_of_their_attempt(shop: Shop) -> None:
+    seen: list[dict[str, str]] = []
+    beaten = threading.Event()
+
+    def note(_: float) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            seen.append(ids())
+            beaten.set()
+
+    with working_for(job_id="job_1"), heart.Heart(shop.attempt(shop.add_job())) as beating:
+        beating.on_renewal(note)
+        assert beaten.wait(PATIENCE_S)
+
+    assert seen[0] == {"job_id": "job_1"}
+
+
+def test_a_lease_counts_from_its_claim(shop: Shop) -> None:
+    attempt = shop.attempt(shop.add_job())
+    late = replace(attempt, claimed_at=attempt.claimed_at - shop.settings.lease_s)
+
+    with pytest.raises(LeaseLost):
+        heart.Heart(late).check()

@@ -17,7 +17,7 @@ from store.tables import Job
 from tests.support import rows
 from tests.worker.fake_runner import DEAF, FOREVER, PRELUDE, say, say_bytes
 from tests.worker.shop import UNDER_WAY, Shop
-from worker import executors, usage
+from worker import disk, executors
 from worker.protocol import Event, Progress, Result
 
 MIB = 1 << 20
@@ -120,10 +120,64 @@ def test_a_folder_filled_without_bound_is_a_storage_error(tight: Shop, hijacked:
 def test_files_without_number_are_a_storage_error(
     tight: Shop, hijacked: Hijacked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(usage, "MAX_FILES", 500)
+    monkeypatch.setattr(disk, "MAX_FILES", 500)
     hijacked.does("n = 0", "while True: open(f'output/{n}', 'wb').close(); n += 1")
 
     assert failed(tight.work_on(tight.add_job()))[0] == "storage_error"
+
+
+def test_folders_without_number_are_a_storage_error(
+    tight: Shop, hijacked: Hijacked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "MAX_FILES", 500)
+    hijacked.does("n = 0", "while True: os.mkdir(f'output/{n}'); n += 1")
+
+    assert failed(tight.work_on(tight.add_job()))[0] == "storage_error"
+
+
+def test_a_folder_too_deep_to_be_counted_is_a_storage_error_and_is_removed(
+    tight: Shop, hijacked: Hijacked
+) -> None:
+    hijacked.does("for _ in range(1500): os.mkdir('d'); os.chdir('d')", FOREVER)
+
+    assert failed(tight.work_on(tight.add_job()))[0] == "storage_error"
+
+
+def test_a_deep_folder_of_a_runner_that_ends_well_is_removed(
+    tight: Shop, hijacked: Hijacked
+) -> None:
+    deep = f"for _ in range({disk.MAX_DEPTH - 1}): os.mkdir('d'); os.chdir('d')"
+    hijacked.does(deep, FINE)
+
+    assert tight.work_on(tight.add_job()).state == JobState.SUCCEEDED
+
+
+def test_files_without_a_name_count_as_those_that_have_one(tight: Shop, hijacked: Hijacked) -> None:
+    hijacked.does(
+        "file = open('output/hidden', 'wb')",
+        "os.unlink('output/hidden')",
+        "while True: file.write(b'x' * (4 << 20))",
+    )
+
+    assert failed(tight.work_on(tight.add_job()))[0] == "storage_error"
+
+
+@pytest.mark.parametrize(
+    "memory",
+    ["mmap.mmap(-1, 300 << 20)", "os.fdopen(os.memfd_create('hidden'), 'wb')"],
+    ids=["mapped", "a file"],
+)
+def test_memory_that_could_be_shared_is_counted(
+    tight: Shop, hijacked: Hijacked, memory: str
+) -> None:
+    hijacked.does(
+        "import mmap",
+        f"held = {memory}",
+        "for _ in range(75): held.write(b'x' * (4 << 20)), held.flush()",
+        FOREVER,
+    )
+
+    assert failed(tight.work_on(tight.add_job()))[0] == "out_of_memory"
 
 
 def test_a_gigabyte_of_errors_is_a_storage_error_and_its_tail_is_kept(

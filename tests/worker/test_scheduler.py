@@ -6,6 +6,7 @@ import importlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -148,7 +149,9 @@ def test_jobs_come_back_while_the_broker_is_away(
     broker.fails_after = 0
     lease = rows.running_job(shop.database)
     rows.expire(shop.database, lease.job_id)
-    make_scheduler().tick()
+    scheduler = make_scheduler()
+    scheduler.recover()
+    scheduler.tick()
 
     assert shop.job(lease.job_id).state == JobState.QUEUED
     assert calls_left(shop) == [lease.job_id]
@@ -159,7 +162,9 @@ def test_a_job_whose_worker_died_is_queued_and_published_again(
 ) -> None:
     lease = rows.running_job(shop.database)
     rows.expire(shop.database, lease.job_id)
-    make_scheduler().tick()
+    scheduler = make_scheduler()
+    scheduler.recover()
+    scheduler.tick()
 
     assert (shop.job(lease.job_id).state, shop.job(lease.job_id).lost_attempts) == ("queued", 1)
     assert [args for _, args, _ in broker.sent] == [[lease.job_id]]
@@ -171,7 +176,7 @@ def test_a_validation_whose_worker_died_for_the_last_time_rejects_its_model(
 ) -> None:
     lease = rows.claim(shop.database, shop.add_validation(JobKind.VALIDATE_MODEL))
     rows.expire(shop.database, lease.job_id)
-    make_scheduler(max_attempts=1).tick()
+    make_scheduler(max_attempts=1).recover()
 
     job = shop.job(lease.job_id)
     with shop.database.reading() as session:
@@ -229,6 +234,60 @@ def test_a_pass_that_fails_is_not_the_last(
     scheduler.run(stop)
 
     assert len(passes) == 2
+
+
+def test_a_broker_that_hangs_keeps_no_job_from_coming_back(
+    shop: Shop,
+    make_scheduler: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, answered, stop = threading.Event(), threading.Event(), threading.Event()
+    lease = rows.running_job(shop.database)
+    back = threading.Event()
+
+    def hang(*_: Any, **__: Any) -> None:
+        asked.set()
+        answered.wait()
+
+    scheduler = make_scheduler(lease_s=0.06)
+    recover = scheduler.recover
+
+    def recover_and_tell() -> None:
+        recover()
+        if shop.job(lease.job_id).state == JobState.QUEUED:
+            back.set()
+
+    monkeypatch.setattr(scheduler, "recover", recover_and_tell)
+    monkeypatch.setattr("worker.scheduler.app.send_task", hang)
+    waiting_job(shop)
+    running = threading.Thread(target=scheduler.run, args=[stop])
+    running.start()
+    try:
+        assert asked.wait(PATIENCE_S)
+        rows.expire(shop.database, lease.job_id)
+        assert back.wait(PATIENCE_S)
+    finally:
+        stop.set()
+        answered.set()
+        running.join()
+
+
+@pytest.fixture
+def silent_server() -> Iterator[int]:
+    """The port of a server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_redis_that_hangs_is_given_up(
+    silent_server: int, scheduler_module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.broker.REDIS_PUBLISHER", {"socket_timeout": 0.05})
+    url = f"redis://127.0.0.1:{silent_server}"
+    silent = Celery(broker=url, set_as_current=False)
+    silent.conf.broker_transport_options = scheduler_module.publisher_options(url, {})
+    monkeypatch.setattr(scheduler_module, "app", silent)
+    assert scheduler_module.calls_in_broker("cpu.default") == 0
 
 
 def connected(url: str) -> Any:

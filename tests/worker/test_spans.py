@@ -34,7 +34,8 @@ def trace(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def reporter(shop: Shop, trace: Path, tmp_path: Path) -> Reporter:
     lease = rows.running_job(shop.database)
-    return Reporter(Attempt(shop.database, shop.blobs, lease, shop.settings), tmp_path)
+    attempt = Attempt(shop.database, shop.blobs, lease, shop.settings, claimed_at=time.monotonic())
+    return Reporter(attempt, tmp_path)
 
 
 def written(trace: Path) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from store.database import database_now
 from store.states import JobState
@@ -68,6 +69,20 @@ def test_a_second_call_for_the_same_job_does_nothing(shop: Shop, attempts: list[
 
     assert len(attempts) == 1
     assert shop.job(job_id).attempt == 1
+
+
+def test_a_claim_whose_job_cannot_be_traced_is_none(
+    shop: Shop, attempts: list[Attempt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("away"))
+
+    monkeypatch.setattr("worker.tasks.origins", away)
+    job_id = rows.add_job(shop.database)
+    with pytest.raises(OperationalError):
+        call(job_id)
+
+    assert (attempts, shop.job(job_id).state) == ([], JobState.QUEUED)
 
 
 def test_a_call_serves_the_line_of_its_queue(shop: Shop, attempts: list[Attempt]) -> None:
@@ -140,6 +155,22 @@ def test_a_worker_that_found_its_broker_again_is_still_one(shop: Shop) -> None:
     assert rows.count(shop.database, Worker) == 1
 
 
+def test_a_worker_that_could_not_write_its_row_at_its_start_does_so_later(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.identity.PRESENCE_S", 0.001)
+    stop = threading.Event()
+    beating = threading.Thread(target=keep_present, args=(shop.database, ["io"], stop))
+    beating.start()
+    while rows.count(shop.database, Worker) == 0:  # the test's own time limit ends this
+        pass
+    stop.set()
+    beating.join()
+
+    with shop.database.reading() as session:
+        assert session.get_one(Worker, WORKER_ID).queues == ["io"]
+
+
 def test_a_worker_without_a_job_shows_that_it_lives(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +180,7 @@ def test_a_worker_without_a_job_shows_that_it_lives(
         worker.last_seen_at = long_ago = database_now(session) - timedelta(days=1)
     monkeypatch.setattr("worker.identity.PRESENCE_S", 0.001)
     stop = threading.Event()
-    beating = threading.Thread(target=keep_present, args=(shop.database, stop))
+    beating = threading.Thread(target=keep_present, args=(shop.database, ["io"], stop))
     beating.start()
     seen_at = long_ago
     while seen_at == long_ago:  # the test's own time limit ends this
@@ -159,3 +190,21 @@ def test_a_worker_without_a_job_shows_that_it_lives(
     beating.join()
 
     assert seen_at > long_ago
+
+
+def test_a_worker_that_could_not_be_registered_at_its_start_is_later(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.identity.PRESENCE_S", 0.001)
+    stop = threading.Event()
+    beating = threading.Thread(
+        target=keep_present, args=(shop.database, stop), kwargs={"queues": ["io"]}
+    )
+    beating.start()
+    while not rows.count(shop.database, Worker):  # the test's own time limit ends this
+        pass
+    stop.set()
+    beating.join()
+
+    with shop.database.reading() as session:
+        assert session.get_one(Worker, WORKER_ID).queues == ["io"]

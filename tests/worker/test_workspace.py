@@ -171,6 +171,17 @@ def test_the_folder_of_a_worker_that_was_killed_goes_when_the_next_starts(tmp_pa
     assert list(work.iterdir()) == []
 
 
+def test_a_folder_that_is_nested_too_deeply_stops_no_sweep(tmp_path: Path) -> None:
+    deep, other = tmp_path / "job_1.1", tmp_path / "job_2.1"
+    deep.mkdir()
+    other.mkdir()
+    nest = "import os\nfor _ in range(1500): os.mkdir('d'); os.chdir('d')"
+    subprocess.run([sys.executable, "-I", "-S", "-c", nest], cwd=deep, check=True)
+    sweep(tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_input_that_is_missing_gives_the_job_back(shop: Shop, runner: FakeRunner) -> None:
     job_id = shop.add_job()
     shop.blobs.delete(shop.put(WEIGHTS))
