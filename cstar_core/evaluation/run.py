@@ -81,7 +81,7 @@ def evaluate(
 def _begin_anew_if_other(ledgers: MutableMapping[str, Any], settings: EvaluationSettings) -> None:
     """Forget what was measured in another way, such as by an older version of a library."""
     way = settings.to_json()
-    if ledgers.get(WAY) != way:
+    if ledgers.setdefault(WAY, way) != way:
         ledgers.clear()
         ledgers[WAY] = way
 

@@ -113,6 +113,8 @@ def channel_deviations(weight: Tensor) -> Tensor:
     """
     bounds = channel_lipschitz(weight)
     alive = bounds[bounds > _DEAD * bounds.amax()]
+    if not len(alive):
+        return torch.zeros_like(bounds)
     median = alive.median()
     spread = 1.4826 * (alive - median).abs().median()
     smallest = (_SMALLEST_SPREAD * median).clamp_min(torch.finfo(bounds.dtype).tiny)

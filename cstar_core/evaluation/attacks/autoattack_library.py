@@ -77,7 +77,8 @@ def square_runs(threat: ThreatModel, images: Tensor) -> bool:
 
 def _tiles_fit(side: int) -> bool:
     tile = side // 5
-    return tile > 0 and (side - 5 * tile) // 2 + side // tile * tile <= side
+    end = (side - 5 * tile) // 2 + side // max(tile, 1) * tile
+    return tile == 1 or (tile > 1 and end <= side)  # a tile of one pixel may lie outside
 
 
 def perturb(library: Any, attack: str, images: Tensor, labels: Tensor) -> Tensor:

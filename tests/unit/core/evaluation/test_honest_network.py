@@ -24,6 +24,7 @@ from cstar_core.evaluation.reliability import (
     model_flags,
     planted_flags,
     square_flags,
+    steps_flags,
     verdict,
 )
 from cstar_core.files.checkpoints import read_checkpoint
@@ -51,7 +52,8 @@ def test_it_is_reliable() -> None:
     given = (*subject(100), THREAT)
     pgd = attack_correct(*given, "pgd-20", seed=0)
     flags = model_flags(*subject(100))
-    flags += steps_check(*given, pgd.robust, seed=0).flags()
+    check = steps_check(*given, pgd.robust, seed=0)
+    flags += steps_flags(check.few_correct, check.many_correct)
     flags += curve_flags(epsilon_curve(*given, seed=0), classes=10)
     flags += planted_flags(planted_test(*given, seed=0, examples=8))
     assert verdict(flags) == Reliability(True, [])
