@@ -190,21 +190,3 @@ def test_a_worker_without_a_job_shows_that_it_lives(
     beating.join()
 
     assert seen_at > long_ago
-
-
-def test_a_worker_that_could_not_be_registered_at_its_start_is_later(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.identity.PRESENCE_S", 0.001)
-    stop = threading.Event()
-    beating = threading.Thread(
-        target=keep_present, args=(shop.database, stop), kwargs={"queues": ["io"]}
-    )
-    beating.start()
-    while not rows.count(shop.database, Worker):  # the test's own time limit ends this
-        pass
-    stop.set()
-    beating.join()
-
-    with shop.database.reading() as session:
-        assert session.get_one(Worker, WORKER_ID).queues == ["io"]

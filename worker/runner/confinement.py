@@ -42,6 +42,9 @@ def confine(*, memory_bytes: int, max_tasks: int, threads: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
     tasks = _tasks_of_this_user() + max_tasks
+    _, inherited = resource.getrlimit(resource.RLIMIT_NPROC)
+    if inherited != resource.RLIM_INFINITY:  # a companion may not exceed what its runner has
+        tasks = min(tasks, inherited)
     resource.setrlimit(resource.RLIMIT_NPROC, (tasks, tasks))
     if not os.environ.get("CUDA_VISIBLE_DEVICES"):
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
