@@ -49,17 +49,19 @@ class Timing:
         return cls(1000 * median, 1000 * lower, 1000 * upper, len(seconds))
 
 
-def interleave(candidates: Candidates, *, seconds: float, warmup: int = 1) -> dict[str, Timing]:
+def interleave(
+    candidates: Candidates, *, seconds: float, warmup: int = 1, fewest: int = FEWEST_ROUNDS
+) -> dict[str, Timing]:
     """Time the candidates in turn, round after round, until `seconds` are spent on them.
 
-    At least `FEWEST_ROUNDS` rounds and at most `MOST_ROUNDS`, after `warmup` rounds that do not
-    count. Each candidate runs on one thread, or its other threads' time counts too.
+    At least `fewest` rounds, two or more, and at most `MOST_ROUNDS`, after `warmup` rounds that do
+    not count. Each candidate runs on one thread, or its other threads' time counts too.
     """
     for _ in range(warmup):
         _round(candidates)
     rounds: list[dict[str, float]] = []
     spent = 0.0
-    while len(rounds) < FEWEST_ROUNDS or (spent < seconds and len(rounds) < MOST_ROUNDS):
+    while len(rounds) < fewest or (spent < seconds and len(rounds) < MOST_ROUNDS):
         rounds.append(_round(candidates))
         spent += sum(rounds[-1].values())
     return {name: Timing.of([times[name] for times in rounds]) for name in candidates}
