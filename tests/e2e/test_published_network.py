@@ -48,7 +48,7 @@ def _body(model_id: str, dataset_id: str) -> dict[str, Any]:
             "compression": {"ratio": 4.0},
             "robustness": {"norm": "linf", "epsilon": 8 / 255},
         },
-        "evaluation": {"examples": 128, "autoattack_examples": 4},
+        "evaluation": {"examples": 128, "autoattack_examples": 4, "probe_examples": 8},
         # the profile's stages at a size for a test
         "options": {
             "dense_epochs": 1,
