@@ -1,0 +1,29 @@
+"""The tables, one class each. Portable between SQLite and PostgreSQL; migrations/ builds them."""
+
+from store.tables.base import Base, UtcDateTime
+from store.tables.content import Blob, File
+from store.tables.jobs import Artifact, Checkpoint, Job, JobAttempt, JobEvent, JobMetric, Plan
+from store.tables.subjects import Dataset, Model
+from store.tables.tenants import ApiKey, Tenant
+from store.tables.work import OutboxMessage, QueueTurn, Worker
+
+__all__ = [
+    "ApiKey",
+    "Artifact",
+    "Base",
+    "Blob",
+    "Checkpoint",
+    "Dataset",
+    "File",
+    "Job",
+    "JobAttempt",
+    "JobEvent",
+    "JobMetric",
+    "Model",
+    "OutboxMessage",
+    "Plan",
+    "QueueTurn",
+    "Tenant",
+    "UtcDateTime",
+    "Worker",
+]
