@@ -1,4 +1,4 @@
-"""What the scheduler does for the blob store, beside its passes: garbage and scrubbing."""
+"""What the scheduler does beside its passes: garbage, scrubbing, and old idempotency keys."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 
-from store import garbage
+from store import garbage, idempotency
 from store.blobs import BlobStore
 from store.database import Database
 from store.scrub import Scrubber
@@ -55,6 +55,7 @@ class Housekeeper:
         if orphans:
             garbage.condemn_orphans(self._database, self._blobs, grace_s=GARBAGE_GRACE_S)
         with self._database.writing() as session:
+            idempotency.sweep(session)
             garbage.condemn_unreferenced(session, grace_s=GARBAGE_GRACE_S)
         removed = garbage.remove_condemned(self._database, self._blobs)
         swept = self._blobs.sweep_staging(grace_s=GARBAGE_GRACE_S)

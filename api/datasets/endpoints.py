@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
+from sqlalchemy.orm import Session
 
 from api.auth import TenantId
 from api.datasets import service
 from api.datasets.schemas import DatasetDocument
 from api.dependencies import ServicesDep
+from api.idempotency import IDEMPOTENCY_PROBLEMS, Created, OnceDep
 from api.pagination import CursorDep, Page, page_bounds
 from api.problems import problem_responses
 from api.waiting import WaitDep
@@ -21,7 +23,9 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
     "",
     status_code=202,
     operation_id="create_dataset",
+    response_model=DatasetDocument,
     responses=problem_responses(
+        *IDEMPOTENCY_PROBLEMS,
         "unauthenticated",
         "not_found",
         "too_large",
@@ -30,14 +34,14 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
         "wrong_purpose",
     ),
 )
-def create_dataset(
-    request: DatasetRequest, response: Response, tenant_id: TenantId, services: ServicesDep
-) -> DatasetDocument:
+def create_dataset(request: DatasetRequest, tenant_id: TenantId, once: OnceDep) -> Response:
     """Make a data set of an uploaded file; it is `validating` until it is ready or rejected."""
-    with services.database.writing() as session:
+
+    def create(session: Session) -> Created:
         dataset = service.create(session, request, tenant_id=tenant_id)
-    response.headers["Location"] = f"/v1/datasets/{dataset.id}"
-    return DatasetDocument.model_validate(dataset)
+        return Created(DatasetDocument.model_validate(dataset), f"/v1/datasets/{dataset.id}")
+
+    return once(create)
 
 
 @router.get(

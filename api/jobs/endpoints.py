@@ -6,10 +6,12 @@ import hashlib
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.orm import Session
 
 from api.auth import TenantId
 from api.conditional import none_match
 from api.dependencies import Services, ServicesDep
+from api.idempotency import IDEMPOTENCY_PROBLEMS, Created, OnceDep
 from api.jobs import actions, service
 from api.jobs.schemas import JobDocument
 from api.pagination import CursorDep, Page, Text, page_bounds
@@ -17,11 +19,13 @@ from api.problems import problem_responses
 from api.waiting import WaitDep
 from store.contracts import JobRequest, RequestedKind
 from store.states import FINAL, JobState
+from store.tables import Job
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 _AT_REST = FINAL | {JobState.PAUSED}  # nothing more happens by itself
 
 _CREATE_PROBLEMS = problem_responses(
+    *IDEMPOTENCY_PROBLEMS,
     "unauthenticated",
     "not_found",
     "model_not_ready",
@@ -37,22 +41,31 @@ _CREATE_PROBLEMS = problem_responses(
     "too_few_examples",
 )
 _ACTION_PROBLEMS = problem_responses("unauthenticated", "not_found", "invalid_transition")
+_RETRY_PROBLEMS = problem_responses(
+    "unauthenticated", "not_found", "invalid_transition", *IDEMPOTENCY_PROBLEMS
+)
 
 
-@router.post("", status_code=202, operation_id="create_job", responses=_CREATE_PROBLEMS)
+@router.post(
+    "",
+    status_code=202,
+    operation_id="create_job",
+    response_model=JobDocument,
+    responses=_CREATE_PROBLEMS,
+)
 def create_job(
-    request: JobRequest, response: Response, tenant_id: TenantId, services: ServicesDep
-) -> JobDocument:
+    request: JobRequest, tenant_id: TenantId, services: ServicesDep, once: OnceDep
+) -> Response:
     """Ask for a compression, or for an evaluation of a model as it is (`kind`).
 
     What cannot be met is refused with the best that can.
     """
-    with services.database.writing() as session:
+
+    def create(session: Session) -> Created:
         queue = services.settings.job_queue
-        job = service.create(session, request, tenant_id=tenant_id, queue=queue)
-        document = service.documents(session, [job])[0]
-    response.headers["Location"] = document.urls.self
-    return document
+        return _created(session, service.create(session, request, tenant_id=tenant_id, queue=queue))
+
+    return once(create)
 
 
 @router.get(
@@ -130,17 +143,19 @@ def resume_job(job_id: str, tenant_id: TenantId, services: ServicesDep) -> JobDo
 
 
 @router.post(
-    "/{job_id}/retry", status_code=202, operation_id="retry_job", responses=_ACTION_PROBLEMS
+    "/{job_id}/retry",
+    status_code=202,
+    operation_id="retry_job",
+    response_model=JobDocument,
+    responses=_RETRY_PROBLEMS,
 )
-def retry_job(
-    job_id: str, response: Response, tenant_id: TenantId, services: ServicesDep
-) -> JobDocument:
+def retry_job(job_id: str, tenant_id: TenantId, once: OnceDep) -> Response:
     """Make a new job of one that failed or was cancelled."""
-    with services.database.writing() as session:
-        job = actions.retry(session, job_id, tenant_id=tenant_id)
-        document = service.documents(session, [job])[0]
-    response.headers["Location"] = document.urls.self
-    return document
+
+    def create(session: Session) -> Created:
+        return _created(session, actions.retry(session, job_id, tenant_id=tenant_id))
+
+    return once(create)
 
 
 def etag(version: int, document: JobDocument) -> str:
@@ -150,6 +165,11 @@ def etag(version: int, document: JobDocument) -> str:
     waiting = (document.eta_s, document.notice)
     digest = hashlib.sha256(repr(waiting).encode()).hexdigest()[:12]
     return f'"{version}-{document.queue_position}-{digest}"'
+
+
+def _created(session: Session, job: Job) -> Created:
+    document = service.documents(session, [job])[0]
+    return Created(document, document.urls.self)
 
 
 def _act(services: Services, job_id: str, action: actions.Action, tenant_id: str) -> JobDocument:

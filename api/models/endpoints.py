@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
+from sqlalchemy.orm import Session
 
 from api.auth import TenantId
 from api.dependencies import ServicesDep
+from api.idempotency import IDEMPOTENCY_PROBLEMS, Created, OnceDep
 from api.models import service
 from api.models.schemas import ModelDocument
 from api.pagination import CursorDep, Page, page_bounds
@@ -21,7 +23,9 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
     "",
     status_code=202,
     operation_id="create_model",
+    response_model=ModelDocument,
     responses=problem_responses(
+        *IDEMPOTENCY_PROBLEMS,
         "unauthenticated",
         "not_found",
         "too_large",
@@ -32,14 +36,14 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
         "invalid_arguments",
     ),
 )
-def create_model(
-    request: ModelRequest, response: Response, tenant_id: TenantId, services: ServicesDep
-) -> ModelDocument:
+def create_model(request: ModelRequest, tenant_id: TenantId, once: OnceDep) -> Response:
     """Make a model of an uploaded checkpoint; it is `validating` until it is ready or rejected."""
-    with services.database.writing() as session:
+
+    def create(session: Session) -> Created:
         model = service.create(session, request, tenant_id=tenant_id)
-    response.headers["Location"] = f"/v1/models/{model.id}"
-    return ModelDocument.model_validate(model)
+        return Created(ModelDocument.model_validate(model), f"/v1/models/{model.id}")
+
+    return once(create)
 
 
 @router.get(

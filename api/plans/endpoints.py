@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from api.auth import TenantId
 from api.dependencies import Services, ServicesDep
+from api.idempotency import IDEMPOTENCY_PROBLEMS, Created, OnceDep
 from api.pagination import CursorDep, Page, Text, page_bounds
 from api.plans import service
 from api.plans.schemas import PlanDocument, PlanSummary
@@ -28,6 +30,7 @@ router = APIRouter(prefix="/v1/plans", tags=["plans"])
         200: {"model": PlanDocument, "description": "The plan was there before"},
         201: {"model": PlanDocument, "description": "The plan was made while the client waited"},
         **problem_responses(
+            *IDEMPOTENCY_PROBLEMS,
             "unauthenticated",
             "not_found",
             "model_not_ready",
@@ -40,11 +43,13 @@ router = APIRouter(prefix="/v1/plans", tags=["plans"])
     },
 )
 async def create_plan(
+    *,
     request: PlanRequest,
     response: Response,
     tenant_id: TenantId,
     services: ServicesDep,
     wait: WaitDep,
+    once: OnceDep,
 ) -> PlanDocument:
     """Ask for the ranks that a job would choose among; nothing is trained.
 
@@ -52,16 +57,17 @@ async def create_plan(
     once, unless the plan failed.
     """
 
-    def ask() -> PlanDocument:
-        with services.database.writing() as session:
-            plan = service.create(session, request, tenant_id=tenant_id)
-            return service.get(session, plan.id, tenant_id=tenant_id)
+    def create(session: Session) -> Created:
+        plan = service.create(session, request, tenant_id=tenant_id)
+        document = service.get(session, plan.id, tenant_id=tenant_id)
+        document.cached = document.status is PlanStatus.READY
+        return Created(document, f"/v1/plans/{document.id}")
 
-    document = await run_in_threadpool(ask)
-    document.cached = document.status is PlanStatus.READY
+    answer, headers = await run_in_threadpool(once.answer, create)
+    document = PlanDocument.model_validate_json(answer.body)
     if document.status is PlanStatus.PLANNING:
         document = await _settled(services, wait, document.id, tenant_id)
-    response.headers["Location"] = f"/v1/plans/{document.id}"
+    response.headers.update({"Location": f"/v1/plans/{document.id}", **headers})
     response.status_code = _status_code(document)
     return document
 

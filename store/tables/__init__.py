@@ -2,6 +2,7 @@
 
 from store.tables.base import Base, UtcDateTime
 from store.tables.content import Blob, File
+from store.tables.idempotency import IdempotencyKey
 from store.tables.jobs import Artifact, Checkpoint, Job, JobAttempt, JobEvent, JobMetric, Plan
 from store.tables.subjects import Dataset, Model
 from store.tables.tenants import ApiKey, Tenant
@@ -15,6 +16,7 @@ __all__ = [
     "Checkpoint",
     "Dataset",
     "File",
+    "IdempotencyKey",
     "Job",
     "JobAttempt",
     "JobEvent",

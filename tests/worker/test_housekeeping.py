@@ -7,11 +7,13 @@ import threading
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
+from store import idempotency
 from store.database import database_now
 from store.states import JobState
-from store.tables import Blob
+from store.tables import Blob, IdempotencyKey
+from tests.support import rows
 from tests.worker.shop import PATIENCE_S, WEIGHTS, Shop
 from worker import housekeeping
 from worker.housekeeping import Housekeeper
@@ -41,6 +43,17 @@ def test_collecting_removes_the_bytes_of_forgotten_blobs_and_no_others(shop: Sho
     assert forgotten not in names(shop)
     assert {young, shop.put(WEIGHTS)} <= names(shop)
     assert shop.job(job_id).state == JobState.QUEUED
+
+
+def test_collecting_forgets_idempotency_keys_of_yesterday(shop: Shop) -> None:
+    tenant_id = rows.add_tenant(shop.database)
+    with shop.database.writing() as session:
+        idempotency.claim(session, tenant_id=tenant_id, key="old", fingerprint="ab")
+        then = database_now(session) - timedelta(hours=25)
+        session.execute(update(IdempotencyKey).values(created_at=then))
+    keeper(shop).collect()
+    with shop.database.reading() as session:
+        assert session.scalar(select(IdempotencyKey)) is None
 
 
 def test_a_blob_that_is_due_is_scrubbed_and_one_that_rotted_is_reported(
