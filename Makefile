@@ -38,8 +38,9 @@ types: $(INSTALLED)
 arrows: $(INSTALLED)
 	$(BIN)/lint-imports
 
+# A test process that crashes ends the run: xdist was seen to wait for ever for the files it had.
 tests: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
 generate: $(INSTALLED)  ## rewrite the committed openapi.json and store/architectures.json
 	$(BIN)/python -m cstar_core.architectures.catalog > store/architectures.json

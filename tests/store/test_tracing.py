@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
+import queue
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from store import tracing
 from store.context import working_for
@@ -29,6 +35,36 @@ tracing.record("other", "nothing", started_ns=1, ended_ns=2)
 tracing.flush()
 print(*[name for name in sys.modules if name.startswith("opentelemetry")])
 """
+
+SENT = """
+from store import tracing
+tracing.configure_tracing("cstar-api", "otlp")
+with tracing.span("GET /v1/jobs", role="server", job_id="job_1"):
+    pass
+tracing.flush()
+"""
+
+
+@pytest.fixture
+def collector() -> Iterator[tuple[str, queue.Queue[tuple[str, bytes]]]]:
+    """Listen as an OTLP collector does: its address, and the paths and bodies it was sent."""
+    received: queue.Queue[tuple[str, bytes]] = queue.Queue()
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            zipped = self.headers.get("Content-Encoding") == "gzip"
+            received.put((self.path, gzip.decompress(body) if zipped else body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", received
+        server.shutdown()
 
 
 @pytest.fixture
@@ -113,3 +149,19 @@ def test_a_job_that_nobody_asked_for_remembers_nothing(database: Database) -> No
         job = submit(session, tenant_id=tenant_id, kind=JobKind.COMPRESS, queue="q", request={})
     with database.reading() as session:
         assert origins(session, [job.id]) == {job.id: {}}
+
+
+def test_spans_reach_a_collector_as_otlp_over_http(
+    collector: tuple[str, queue.Queue[tuple[str, bytes]]],
+) -> None:
+    address, received = collector
+    environment = os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": address}
+    subprocess.run([sys.executable, "-c", SENT], check=True, env=environment, timeout=60)
+    path, body = received.get(timeout=10)
+    (resource,) = ExportTraceServiceRequest.FromString(body).resource_spans
+    (scope,) = resource.scope_spans
+    assert path == "/v1/traces"
+    assert {"cstar-api"} == {
+        a.value.string_value for a in resource.resource.attributes if a.key == "service.name"
+    }
+    assert [span.name for span in scope.spans] == ["GET /v1/jobs"]
