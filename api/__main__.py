@@ -8,7 +8,7 @@ import sys
 
 import uvicorn
 
-from api.dependencies import MissingSecretKey, require_secret_key
+from api.dependencies import UnfitSecretKey, require_secret_key
 from store.logs import configure_logging
 from store.settings import settings
 from store.tracing import TracingUnavailable, configure_tracing
@@ -22,7 +22,7 @@ def main() -> int:
     try:
         require_secret_key(settings())
         configure_tracing("cstar-api", settings().traces)
-    except (MissingSecretKey, TracingUnavailable) as error:
+    except (UnfitSecretKey, TracingUnavailable) as error:
         print(error, file=sys.stderr)
         return 2
     configure_logging("api", settings().log_format)

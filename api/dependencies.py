@@ -8,20 +8,16 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from api.known_keys import KnownKeys
-from api.system.metrics import Scrape
+from api.last_used import LastUsed
+from api.system.metrics import AuthFailures, Scrape
 from store.blobs import BlobStore
 from store.database import Database
+from store.secret_key import ADVICE, weakness
 from store.settings import Settings
 
 
-class MissingSecretKey(RuntimeError):
-    """The API cannot check keys without the secret they are hashed with."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "CSTAR_SECRET_KEY is not set. Give every process of the service the same long random "
-            "value, for example of: python -c 'import secrets; print(secrets.token_hex(32))'"
-        )
+class UnfitSecretKey(RuntimeError):
+    """The API cannot check keys without the secret they are hashed with, and not guess it."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +30,39 @@ class Services:
     secret_key: str
     scrape: Scrape
     known_keys: KnownKeys
+    last_used: LastUsed
+    auth_failures: AuthFailures
 
 
 def require_secret_key(settings: Settings) -> str:
-    """Return the secret of the API keys; raises MissingSecretKey."""
-    if settings.secret_key is None or not settings.secret_key.get_secret_value():
-        raise MissingSecretKey
-    return settings.secret_key.get_secret_value()
+    """Return the secret of the API keys; raises UnfitSecretKey."""
+    secret = settings.secret_key.get_secret_value() if settings.secret_key else ""
+    if not secret:
+        raise UnfitSecretKey(
+            f"CSTAR_SECRET_KEY is not set: {ADVICE}, the same for every process of the API and for "
+            "`python -m store.keys`"
+        )
+    found = weakness(secret)
+    if found is not None:
+        advice = f"{ADVICE}, and make the API keys anew"
+        raise UnfitSecretKey(f"CSTAR_SECRET_KEY can be guessed ({found}): {advice}")
+    return secret
 
 
 def open_services(settings: Settings) -> Services:
-    """Open what the endpoints work with; raises MissingSecretKey."""
+    """Open what the endpoints work with; raises UnfitSecretKey."""
     secret_key = require_secret_key(settings)
     database = Database(settings.resolved_database_url)
+    failures = AuthFailures()
     return Services(
         settings=settings,
         secret_key=secret_key,
         database=database,
         blobs=BlobStore(settings.resolved_blob_url),
-        scrape=Scrape(database),
+        scrape=Scrape(database, failures),
         known_keys=KnownKeys(),
+        last_used=LastUsed(database),
+        auth_failures=failures,
     )
 
 

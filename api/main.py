@@ -16,6 +16,7 @@ from api.dependencies import open_services
 from api.files.endpoints import router as files
 from api.jobs.endpoints import router as jobs
 from api.jobs.history_endpoints import router as job_history
+from api.last_used import written_now_and_then
 from api.middleware import RequestMiddleware
 from api.models.endpoints import router as models
 from api.plans.endpoints import router as plans
@@ -74,10 +75,11 @@ def _lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def serve(app: FastAPI) -> AsyncIterator[None]:
-        app.state.services = open_services(settings or process_settings())
-        yield
+        services = app.state.services = open_services(settings or process_settings())
+        async with written_now_and_then(services.last_used):
+            yield
         tracing.flush()
-        app.state.services.database.dispose()
+        services.database.dispose()
 
     return serve
 

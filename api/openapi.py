@@ -7,13 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from api.problems import PROBLEM_CONTENT, Problem
+from api.auth import SCHEME
+from api.problems import PROBLEM_CONTENT, Problem, problem_responses
+from api.scopes import required_scope
 
 _REFERENCE = "#/components/schemas/{model}"
 
 
 def with_problems(document: dict[str, Any]) -> dict[str, Any]:
-    """Describe every refusal as the problem document it is, in place of FastAPI's own form."""
+    """Describe every refusal as the problem document it is, and the scope of every operation."""
     schema = Problem.model_json_schema(ref_template=_REFERENCE)
     schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
@@ -21,9 +23,19 @@ def with_problems(document: dict[str, Any]) -> dict[str, Any]:
     schemas.update(schema.pop("$defs"))
     schemas["Problem"] = schema
     for path in document["paths"].values():
-        for operation in path.values():
+        for method, operation in path.items():
+            if any(SCHEME in needed for needed in operation.get("security", ())):
+                _require_scope(method, operation)
             _complete(operation["responses"])
     return document
+
+
+def _require_scope(method: str, operation: dict[str, Any]) -> None:
+    """Say which scope the key needs: OpenAPI 3.1 lets any scheme list such roles."""
+    operation["security"] = [{SCHEME: [required_scope(operation["tags"], method)]}]
+    refused = operation["responses"].setdefault("403", problem_responses("insufficient_scope")[403])
+    if "insufficient_scope" not in refused["description"]:
+        refused["description"] += ", `insufficient_scope`"
 
 
 def _complete(responses: dict[str, Any]) -> None:

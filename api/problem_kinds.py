@@ -21,6 +21,7 @@ KINDS: dict[str, Kind] = {
     "bad_request": Kind(400, "The request cannot be read"),
     "invalid_digest": Kind(400, "The Content-Digest header cannot be used"),
     "unauthenticated": Kind(401, "A valid API key is needed"),
+    "insufficient_scope": Kind(403, "The API key may not do this"),
     "not_found": Kind(404, "Not found"),
     "method_not_allowed": Kind(405, "The method is not allowed here"),
     "model_not_ready": Kind(409, "The model is still being validated", _RETRY),

@@ -25,13 +25,13 @@ from store.blobs import BlobStore
 from store.database import Database, database_now
 from store.measures import WORKER_SILENT_S, measure
 from store.migrate import revisions
+from store.secret_key import ADVICE, weakness
 from store.settings import Settings
 from store.submit import IO_QUEUE
 
 Status = Literal["ok", "warn", "fail"]
 OLDEST_PYTHON = (3, 11)
 LEAST_FREE, LITTLE_FREE = 1 << 30, 10 << 30  # bytes
-SECRET_CHARACTERS = 32
 MOST_SKEW_S = 2.0
 MOST_LAG_S = 60.0
 PATIENCE_S = 60.0
@@ -185,13 +185,11 @@ def _secret(settings: Settings) -> Iterator[Finding]:
     own = settings.data_dir / SECRET_FILE
     configured = settings.secret_key.get_secret_value() if settings.secret_key else ""
     secret = configured or (own.read_text().strip() if own.exists() else "")
-    step = "set CSTAR_SECRET_KEY to the output of `openssl rand -hex 32`"
     if not secret:
         text = "none is set here; only the API needs it, and `make up` makes its own"
-        yield Finding("secret", "warn", text, f"for the API: {step}")
-    elif len(secret) < SECRET_CHARACTERS or len(set(secret)) < SECRET_CHARACTERS // 4:
-        text = f"{len(secret)} characters, {len(set(secret))} of them different: can be guessed"
-        yield Finding("secret", "fail", text, f"{step}; every API key must then be made anew")
+        yield Finding("secret", "warn", text, f"for the API: {ADVICE}")
+    elif found := weakness(secret):
+        yield Finding("secret", "fail", found, f"{ADVICE}; every API key must then be made anew")
     else:
         yield Finding("secret", "ok", f"{len(secret)} characters")
 

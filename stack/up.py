@@ -30,6 +30,7 @@ def up(settings: Settings, *, port: int) -> int:
 
 def _say_ready(stack: Stack) -> None:
     print(f"ready: {stack.url}   (what it can do: {stack.url}/openapi.json)", flush=True)
+    print(f"API key: {stack.api_key}", flush=True)
     print(f"key and address for scripts: {stack.data_dir / STACK_FILE}", flush=True)
     print(f"logs: {stack.logs}   (Ctrl-C stops everything)", flush=True)
 

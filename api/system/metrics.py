@@ -1,14 +1,15 @@
 """What `/metrics` tells, in Prometheus' text format (exposition format 0.0.4).
 
-All of it is read from the database, so every process of the API tells the same, and it outlives
-all of them.
+All but the refused keys is read from the database, so every process of the API tells the same, and
+it outlives all of them. Refused keys are counted by each process for itself: what an attacker can
+cause a million times is not written down.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 
@@ -25,11 +26,30 @@ QUANTILES = (0.5, 0.95)
 Values = dict[tuple[str, ...], float]  # by the values of the labels
 
 
+class AuthFailures:
+    """Counts the requests of this process that were refused for their key, by reason."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+
+    def count(self, reason: str) -> None:
+        """Count one."""
+        with self._lock:
+            self._counts[reason] += 1
+
+    def counted(self) -> dict[str, int]:
+        """Return the counts so far."""
+        with self._lock:
+            return dict(self._counts)
+
+
 class Scrape:
     """Gives the text of the moment; one reader at a time asks the database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, failures: AuthFailures) -> None:
         self._database = database
+        self._failures = failures
         self._lock = threading.Lock()
         self._text = b""
         self._read_at = -MAX_AGE_S
@@ -40,20 +60,24 @@ class Scrape:
             if time.monotonic() - self._read_at >= MAX_AGE_S:
                 with self._database.reading() as session:
                     measures = measure(session)
-                self._text, self._read_at = render(measures), time.monotonic()
+                self._text, self._read_at = (
+                    render(measures, self._failures.counted()),
+                    time.monotonic(),
+                )
             return self._text
 
 
-def render(measures: Measures) -> bytes:
-    """Return measures as text."""
+def render(measures: Measures, failures: Mapping[str, int]) -> bytes:
+    """Return measures, and how many keys were refused by reason, as text."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Measured(measures))
+    registry.register(_Measured(measures, failures))
     return generate_latest(registry)
 
 
 class _Measured(Collector):
-    def __init__(self, measures: Measures) -> None:
+    def __init__(self, measures: Measures, failures: Mapping[str, int]) -> None:
         self._measures = measures
+        self._failures = failures
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families in a fixed order."""
@@ -63,6 +87,9 @@ class _Measured(Collector):
         yield from _counters(self._measures)
         yield from _watchers(self._measures)
         yield from _recent(self._measures)
+        failures: Values = {(reason,): float(n) for reason, n in self._failures.items()}
+        text = "Requests to this process that were refused for their key."
+        yield _labelled(CounterMetricFamily, "cstar_auth_failures", text, failures, "reason")
 
 
 def _queues(measures: Measures) -> Iterator[Metric]:

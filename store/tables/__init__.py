@@ -5,12 +5,13 @@ from store.tables.content import Blob, File
 from store.tables.idempotency import IdempotencyKey
 from store.tables.jobs import Artifact, Checkpoint, Job, JobAttempt, JobEvent, JobMetric, Plan
 from store.tables.subjects import Dataset, Model
-from store.tables.tenants import ApiKey, Tenant
+from store.tables.tenants import ApiKey, AuditEvent, Tenant
 from store.tables.work import OutboxMessage, QueueTurn, Worker
 
 __all__ = [
     "ApiKey",
     "Artifact",
+    "AuditEvent",
     "Base",
     "Blob",
     "Checkpoint",

@@ -61,6 +61,7 @@ class Job(Base):
         one_of("state", JobState),
         one_of("kind", JobKind),
         Index("ix_jobs_tenant_id_kind_id", "tenant_id", "kind", "id"),
+        Index("ix_jobs_tenant_id_state", "tenant_id", "state"),  # store.quotas
         Index("ix_jobs_state_lease_expires_at", "state", "lease_expires_at"),
         Index("ix_jobs_state_queue_finished_at", "state", "queue", "finished_at"),
         Index("ix_jobs_queue_kind_state", "queue", "kind", "state"),  # store.measures

@@ -22,7 +22,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # starlette would like a newer httpx
     from starlette.testclient import TestClient
 
-SECRET = "a secret of the tests"
+SECRET = "of the tests, and of nothing else"
 MAX_UPLOAD_BYTES = 3 << 20
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import update
 
 from api.known_keys import MOST, TRUSTED_S, KnownKeys
 from api.main import app as described
+from api.principal import Principal
 from store.database import database_now
 from store.states import JobState
 from store.tables import ApiKey
@@ -64,19 +65,38 @@ def test_a_key_that_is_revoked_while_in_use_is_refused_a_moment_later(
     assert client.get("/v1/jobs").status_code == 401
 
 
+ANYONE = Principal("tnt_1", "key_1", frozenset({"*"}))
+
+
 def test_a_wrong_key_is_never_trusted() -> None:
     known = KnownKeys()
-    known.trust("cst_good", "tnt_1")
-    assert known.tenant_of("cst_good") == "tnt_1"
-    assert known.tenant_of("cst_wrong") is None
+    known.trust("cst_good", ANYONE, generation=known.generation)
+    assert known.principal_of("cst_good") == ANYONE
+    assert known.principal_of("cst_wrong") is None
 
 
 def test_the_keys_that_are_kept_are_bounded() -> None:
     known = KnownKeys()
     for number in range(MOST + 1):
-        known.trust(f"cst_{number}", "tnt_1")
-    assert known.tenant_of("cst_0") is None
-    assert known.tenant_of(f"cst_{MOST}") == "tnt_1"
+        known.trust(f"cst_{number}", ANYONE, generation=known.generation)
+    assert known.principal_of("cst_0") is None
+    assert known.principal_of(f"cst_{MOST}") == ANYONE
+
+
+def test_a_key_is_trusted_no_longer_than_it_is_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = KnownKeys()
+    known.trust("cst_good", ANYONE, generation=known.generation, good_for_s=1.0)
+    later = time.monotonic() + 1.0
+    monkeypatch.setattr("api.known_keys.time.monotonic", lambda: later)
+    assert known.principal_of("cst_good") is None
+
+
+def test_a_key_that_is_forgotten_during_a_look_up_is_not_trusted_after_it() -> None:
+    known = KnownKeys()
+    begun = known.generation
+    known.forget(ANYONE.key_id)
+    known.trust("cst_good", ANYONE, generation=begun)
+    assert known.principal_of("cst_good") is None
 
 
 def test_a_revoked_key_is_refused(client: Any, app: FastAPI) -> None:

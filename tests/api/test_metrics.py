@@ -37,7 +37,7 @@ def parsed(text: str) -> Samples:
 
 def scraped(database: Database) -> Samples:
     with database.reading() as session:
-        return parsed(render(measure(session)).decode())
+        return parsed(render(measure(session), {}).decode())
 
 
 def queued(database: Database, **columns: Any) -> str:

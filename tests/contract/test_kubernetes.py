@@ -165,7 +165,7 @@ def test_a_scaler_asks_for_a_metric_that_the_service_tells(name: str) -> None:
         ),
         0,
     )
-    told = render(Measures(jobs=count, recent=(), **nothing, **zeros)).decode()
+    told = render(Measures(jobs=count, recent=(), **nothing, **zeros), {}).decode()
     (line,) = [line for line in told.splitlines() if line.startswith(f"{metric[0]}{{")]
     assert all(f'{label}="' in line for label in labels)
     assert scaler["scaleTargetRef"]["name"] in PODS

@@ -9,10 +9,10 @@ from alembic.util import CommandError
 from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
-from store import idempotency, migrate, records
+from store import audit, idempotency, migrate, records
 from store.database import Database, database_now
 from store.identifiers import new_id
-from store.keys import create_key
+from store.keys import issue, rotate
 from store.lifecycle import dispatch
 from store.records import ArtifactFile, MetricPoint
 from store.states import JobKind
@@ -58,7 +58,9 @@ def fill(database: Database) -> None:
 
 def _fill_the_rest(database: Database, tenant_id: str, job_id: str) -> None:
     with database.writing() as session:
-        create_key(session, tenant_id=tenant_id, name="ci", secret_key="secret")
+        key, _ = issue(session, tenant_id=tenant_id, name="ci", secret_key="secret")
+        rotate(session, key, secret_key="secret", overlap_s=0, created_by=key.id)
+        audit.record(session, tenant_id=tenant_id, action="create_api_key", object_id=key.id)
         dispatch(session, session.get_one(Job, job_id))
         place = {"tenant_id": tenant_id, "key": new_id("try")}
         idempotency.claim(session, **place, fingerprint="ab" * 32)
@@ -150,6 +152,8 @@ def test_a_downgrade_forgets_the_blobs_that_may_have_lost_their_bytes(
 def test_a_downgrade_behind_plans_keeps_every_other_row(bare_database: Database) -> None:
     migrate.upgrade(bare_database)
     fill(bare_database)
+    migrate.downgrade(bare_database, "0002")  # what later revisions added does not come back
+    migrate.upgrade(bare_database)
     claim(bare_database, add_plan(bare_database))  # leaves an event and an attempt
     before = contents(bare_database)
     planned = [row[0] for row in before["jobs"] if "plan" in row]

@@ -7,13 +7,24 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, update
 
-from store import keys
 from store.database import Database, database_now
-from store.keys import create_key, tenant_of
+from store.keys import (
+    KeyInvalid,
+    KeyRefused,
+    authenticate,
+    create_key,
+    issue,
+    revoke,
+    rotate,
+    tenant_of,
+    tokens,
+)
+from store.keys import __main__ as command
 from store.settings import settings
 from store.tables import ApiKey, Tenant
 from tests.support.databases import contents
@@ -40,7 +51,109 @@ def test_a_key_opens_the_door_of_its_tenant(database: Database) -> None:
 
 
 def test_a_key_has_the_form_that_scanners_know(database: Database) -> None:
-    assert re.fullmatch(r"cst_[0-9a-f]{40}", key_for(database, add_tenant(database)))
+    assert re.fullmatch(r"cst_[0-9A-Za-z]{36}", key_for(database, add_tenant(database)))
+
+
+@pytest.mark.parametrize("position", [4, 12, 33, 34, 39])
+def test_a_key_with_a_wrong_character_is_known_without_looking(position: int) -> None:
+    key = tokens.new_key()
+    wrong = "x" if key[position] != "x" else "y"
+    assert tokens.is_well_formed(key)
+    assert not tokens.is_well_formed(key[:position] + wrong + key[position + 1 :])
+
+
+@pytest.mark.parametrize("cut", [slice(None, -1), slice(1, None), slice(None, 4)])
+def test_a_key_that_was_cut_off_is_known_without_looking(cut: slice) -> None:
+    assert not tokens.is_well_formed(tokens.new_key()[cut])
+
+
+def test_the_checksum_is_the_crc_32_of_the_random_part() -> None:
+    assert tokens.checksum("123456789") == "3jZRME"  # 0xCBF43926, the check value of CRC-32
+
+
+def test_a_key_from_before_the_checksum_opens_the_door_still(database: Database) -> None:
+    tenant_id, old = add_tenant(database), "cst_" + "0a" * 20
+    with database.writing() as session:
+        row, _ = issue(session, tenant_id=tenant_id, name="old", secret_key=SECRET)
+        row.digest = tokens.digest(old, SECRET)
+    assert owner(database, old) == tenant_id
+
+
+def why_not(database: Database, key: str) -> str:
+    with database.reading() as session, pytest.raises(KeyRefused) as refused:
+        authenticate(session, key, secret_key=SECRET)
+    return refused.value.reason
+
+
+def test_a_refused_key_is_told_why(database: Database) -> None:
+    tenant_id = add_tenant(database)
+    with database.writing() as session:
+        made = {"tenant_id": tenant_id, "name": "ci", "secret_key": SECRET}
+        _, expired = issue(session, **made, lifetime_s=0.0)
+        row, revoked = issue(session, **made)
+        revoke(session, row)
+    assert why_not(database, expired) == "expired"
+    assert why_not(database, revoked) == "revoked"
+    assert why_not(database, tokens.new_key()) == "unknown"
+    assert why_not(database, "cst_?") == "malformed"
+
+
+def rotated(
+    database: Database, overlap_s: float, lifetime_s: float | None = None
+) -> tuple[str, str]:
+    """Make a key and rotate it; returns the old one and the new one."""
+    tenant_id = add_tenant(database)
+    with database.writing() as session:
+        made = {"tenant_id": tenant_id, "name": "ci", "secret_key": SECRET}
+        row, old = issue(session, **made, scopes=["jobs:read"], lifetime_s=lifetime_s)
+        _, new = rotate(session, row, secret_key=SECRET, overlap_s=overlap_s, created_by=row.id)
+    return old, new
+
+
+def row_of(database: Database, key: str) -> ApiKey:
+    with database.reading() as session:
+        return session.scalars(
+            select(ApiKey).where(ApiKey.digest == tokens.digest(key, SECRET))
+        ).one()
+
+
+def test_a_rotated_key_stays_good_for_the_overlap_and_no_longer(database: Database) -> None:
+    old, new = rotated(database, overlap_s=60.0)
+    assert owner(database, old) == owner(database, new) is not None
+    left = row_of(database, old).expires_at - row_of(database, new).created_at
+    assert abs(left.total_seconds() - 60.0) < 1.0
+
+
+def test_a_rotation_without_an_overlap_ends_the_old_key_at_once(database: Database) -> None:
+    old, new = rotated(database, overlap_s=0.0)
+    assert why_not(database, old) == "revoked"
+    assert owner(database, new) is not None
+
+
+def test_a_rotation_prolongs_nothing(database: Database) -> None:
+    old, _ = rotated(database, overlap_s=3600.0, lifetime_s=60.0)
+    row = row_of(database, old)
+    assert row.expires_at - row.created_at == timedelta(seconds=60)
+
+
+def test_a_key_that_is_rotated_twice_passes_on_the_lifetime_it_was_given(
+    database: Database,
+) -> None:
+    old, _ = rotated(database, overlap_s=1.0, lifetime_s=3600.0)
+    with database.writing() as session:
+        row = session.get_one(ApiKey, row_of(database, old).id)
+        _, new = rotate(session, row, secret_key=SECRET, overlap_s=0.0, created_by=None)
+    made = row_of(database, new)
+    assert made.expires_at - made.created_at == timedelta(hours=1)
+    assert (made.scopes, made.rotated_from) == (["jobs:read"], row.id)
+
+
+def test_a_key_that_has_ended_is_not_rotated(database: Database) -> None:
+    old, _ = rotated(database, overlap_s=0.0)
+    with database.writing() as session:
+        row = session.get_one(ApiKey, row_of(database, old).id)
+        with pytest.raises(KeyInvalid):
+            rotate(session, row, secret_key=SECRET, overlap_s=0.0, created_by=None)
 
 
 def test_two_keys_of_a_tenant_differ_and_both_work(database: Database) -> None:
@@ -96,7 +209,7 @@ def create(
     settings.cache_clear()
 
     def run(tenant: str) -> str:
-        keys.main(["create", "--tenant", tenant])
+        command.main(["create", "--tenant", tenant])
         return capsys.readouterr().out.rstrip("\n")
 
     yield run
@@ -144,3 +257,40 @@ def test_the_key_is_all_that_the_command_prints(sqlite_database: Database) -> No
     )
     assert owner(sqlite_database, ended.stdout.removesuffix("\n")) is not None
     assert "vision" in ended.stderr
+
+
+def run(database: Database, *arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(database).items():
+            patch.setenv(name, value)
+        settings.cache_clear()
+        command.main(arguments)
+    settings.cache_clear()
+    return capsys.readouterr().out.rstrip("\n")
+
+
+def test_the_command_limits_lists_and_revokes(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = ["--scope", "jobs:read", "--scope", "files:write", "--expires-in", "90d"]
+    key = run(database, "create", "--tenant", "vision", *limits, capsys=capsys)
+    row = row_of(database, key)
+    assert row.scopes == ["jobs:read", "files:write"]
+    assert row.expires_at - row.created_at == timedelta(days=90)
+
+    listed = run(database, "list", "--tenant", "vision", capsys=capsys)
+    expected = [row.id, key[:10], "vision", "first key", "jobs:read,files:write"]
+    assert listed.split("\t")[:5] == expected
+    run(database, "revoke", row.id, capsys=capsys)
+    assert why_not(database, key) == "revoked"
+    assert "revoked" in run(database, "list", capsys=capsys)
+
+
+@pytest.mark.parametrize("wrong", [["--scope", "jobs"], ["--expires-in", "soon"]])
+def test_the_command_refuses_what_it_cannot_read(
+    sqlite_database: Database, wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run(sqlite_database, "create", "--tenant", "vision", *wrong, capsys=capsys)
+    assert wrong[1] in capsys.readouterr().err
+    assert count(sqlite_database, Tenant) == 0

@@ -15,7 +15,7 @@ from stack.children import Child
 from store.database import Database
 from tests.e2e.watching import until
 
-SECRET = "a secret of the tests"
+SECRET = "of the tests, and of nothing else"
 STOP_S = 20.0
 
 

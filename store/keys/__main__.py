@@ -1,0 +1,122 @@
+"""`python -m store.keys`: keys of the database in CSTAR_DATABASE_URL, for its operator."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from store.database import Database
+from store.keys.records import issue, revoke, tenant_named
+from store.keys.scopes import EVERYTHING, is_scope
+from store.settings import settings
+from store.tables import ApiKey, Tenant
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def create(session: Session, chosen: argparse.Namespace) -> None:
+    """Make a key and print it, alone, on standard output."""
+    tenant = tenant_named(session, chosen.tenant)
+    row, key = issue(
+        session,
+        tenant_id=tenant.id,
+        name=chosen.name,
+        secret_key=_secret(),
+        scopes=chosen.scope or [EVERYTHING],
+        lifetime_s=chosen.expires_in,
+    )
+    told = f"{row.id} of tenant {tenant.name} ({tenant.id}); the key is not shown again"
+    print(told, file=sys.stderr)
+    print(key)
+
+
+def list_keys(session: Session, chosen: argparse.Namespace) -> None:
+    """Print a line a key, the oldest first."""
+    statement = select(ApiKey, Tenant.name).join(Tenant, Tenant.id == ApiKey.tenant_id)
+    if chosen.tenant is not None:
+        statement = statement.where(Tenant.name == chosen.tenant)
+    for key, tenant in session.execute(statement.order_by(ApiKey.id)):
+        print(
+            key.id, key.prefix or "?", tenant, key.name, ",".join(key.scopes), _end(key), sep="\t"
+        )
+
+
+def revoke_key(session: Session, chosen: argparse.Namespace) -> None:
+    """End a key; the API's processes go on to take it for 5 s at most."""
+    row = session.get(ApiKey, chosen.id)
+    if row is None:
+        raise SystemExit(f"there is no key {chosen.id}; `python -m store.keys list` has their ids")
+    revoke(session, row)
+    print(f"{row.id} is revoked", file=sys.stderr)
+
+
+def _end(key: ApiKey) -> str:
+    if key.revoked_at is not None:
+        return f"revoked {key.revoked_at:%Y-%m-%dT%H:%M:%SZ}"
+    return f"until {key.expires_at:%Y-%m-%dT%H:%M:%SZ}" if key.expires_at else "no end"
+
+
+def _secret() -> str:
+    secret = settings().secret_key
+    if secret is None:
+        raise SystemExit(
+            "CSTAR_SECRET_KEY is not set; give it the value that the API has, "
+            "because a key opens nothing under another secret"
+        )
+    return secret.get_secret_value()
+
+
+def scope(text: str) -> str:
+    """Return the scope that an argument names."""
+    if not is_scope(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is none: jobs:read, jobs:write, ..., or *")
+    return text
+
+
+def seconds(text: str) -> float:
+    """Return how long an argument like 30d, 12h, 90m or 45s means."""
+    found = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write 90d, 12h, 30m or 45s")
+    return float(int(found[1]) * _UNITS[found[2]])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m store.keys", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+
+    def command(name: str, run: Callable[..., None], help_text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help_text, description=help_text)
+        added.set_defaults(run=run)
+        return added
+
+    making = command("create", create, "make a key and print it")
+    making.add_argument("--tenant", required=True, help="name of its owner; added if it is new")
+    making.add_argument("--name", default="first key", help="what the key is for")
+    making.add_argument("--scope", action="append", type=scope, help="may be repeated; default: *")
+    making.add_argument("--expires-in", type=seconds, help="e.g. 90d, 12h; default: never")
+    listing = command("list", list_keys, "list keys: id, prefix, tenant, name, scopes, end")
+    listing.add_argument("--tenant", help="only those of this tenant")
+    revoking = command("revoke", revoke_key, "end a key")
+    revoking.add_argument("id", help="key_..., as `list` shows it")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one of the commands in one transaction."""
+    chosen = _parser().parse_args(arguments)
+    database = Database(settings().resolved_database_url)
+    try:
+        with database.writing() as session:
+            chosen.run(session, chosen)
+    finally:
+        database.dispose()
+
+
+if __name__ == "__main__":
+    main()
