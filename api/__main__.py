@@ -9,11 +9,21 @@ import sys
 import uvicorn
 
 from api.dependencies import UnfitSecretKey, require_secret_key
+from api.main import app
 from store.logs import configure_logging
 from store.settings import settings
 from store.tracing import TracingUnavailable, configure_tracing
 
 SHUTDOWN_S = 5  # long polls and uploads in flight are cut after this
+
+
+class Server(uvicorn.Server):
+    """A server that ends its event streams when it stops, instead of waiting for their jobs."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop; the clients of streams come back to whoever serves next."""
+        app.state.services.feeds.close()
+        await super().shutdown(sockets)
 
 
 def main() -> int:
@@ -27,7 +37,7 @@ def main() -> int:
         return 2
     configure_logging("api", settings().log_format)
     config = uvicorn.Config(
-        "api.main:app",
+        app,
         host=arguments.host,
         port=arguments.port,
         log_config=None,
@@ -37,7 +47,7 @@ def main() -> int:
     )
     # Made here: uvicorn's own `fd` option takes every inherited socket for a Unix one.
     inherited = None if arguments.fd is None else [socket.socket(fileno=arguments.fd)]
-    server = uvicorn.Server(config)
+    server = Server(config)
     server.run(sockets=inherited)
     return 0 if server.started else 1
 

@@ -7,6 +7,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from api.jobs.feeds import Feeds
 from api.known_keys import KnownKeys
 from api.last_used import LastUsed
 from api.system.metrics import AuthFailures, Scrape
@@ -32,6 +33,7 @@ class Services:
     known_keys: KnownKeys
     last_used: LastUsed
     auth_failures: AuthFailures
+    feeds: Feeds
 
 
 def require_secret_key(settings: Settings) -> str:
@@ -63,6 +65,7 @@ def open_services(settings: Settings) -> Services:
         known_keys=KnownKeys(),
         last_used=LastUsed(database),
         auth_failures=failures,
+        feeds=Feeds(database),
     )
 
 

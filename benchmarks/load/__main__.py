@@ -114,8 +114,8 @@ def page(results: dict[str, Any]) -> str:
     text = "# The service under load\n\n"
     text += (
         "`python -m benchmarks.load`, and once more with `--postgres URL`. Cheap runners, "
-        "everything else real. Every event reader long-polls `events?after=` of one job after the "
-        "other (there is no SSE yet). P15 is the API beside a bare FastAPI route that reads the "
+        "everything else real. Every event reader holds the event stream of one job after the "
+        "other. P15 is the API beside a bare FastAPI route that reads the "
         "same row, in turns, at rest. Compare ratios only: other work ran on the machine.\n\n"
     )
     text += head + "|---|" + "---|" * len(rows) + "\n"

@@ -1,4 +1,4 @@
-"""Clients at work while jobs run: submitters, event readers that long-poll, and status pollers."""
+"""Clients at work while jobs run: submitters, readers of event streams, and status pollers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 import httpx
 
 from benchmarks.load.service import Service
+from benchmarks.load.streams import told
 
 FINAL = {"succeeded", "failed", "cancelled"}
-POLL_S, STREAM_S = 0.1, 0.5
+POLL_S = 0.1
 PATIENCE_S = 1200.0
 
 
@@ -72,7 +73,7 @@ def _submit(running: Service, crowd: Crowd, jobs: int) -> None:
 
 
 def _stream(running: Service, crowd: Crowd, number: int, streams: int) -> None:
-    """Read the events of one job after the other, each from its first to its last.
+    """Read the event stream of one job after the other, each from its first event to its last.
 
     Together the readers read all events of all jobs.
     """
@@ -85,15 +86,15 @@ def _follow(client: httpx.Client, crowd: Crowd, job_id: str) -> None:
     seen, ended = 0, False
     deadline = time.monotonic() + PATIENCE_S
     while not ended and time.monotonic() < deadline:
-        answer = client.get(f"/v1/jobs/{job_id}/events", params={"after": seen, "limit": 1000})
-        crowd.statuses[answer.status_code] += 1
-        for event in answer.json()["data"]:
-            crowd.events += 1
-            crowd.gaps += event["seq"] != seen + 1
-            seen = event["seq"]
-            ended |= event["type"].removeprefix("job.") in FINAL
-        if not ended:
-            time.sleep(STREAM_S)
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(seen)}
+        with client.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as answer:
+            crowd.statuses[answer.status_code] += 1
+            for message in told(answer.iter_lines()):
+                if message.seq is not None:
+                    crowd.events += 1
+                    crowd.gaps += message.seq != seen + 1
+                    seen = message.seq
+                    ended |= message.type.removeprefix("job.") in FINAL
 
 
 def _poll(running: Service, crowd: Crowd, number: int, done: threading.Event) -> None:
