@@ -11,8 +11,10 @@ from api.jobs.feeds import Feeds
 from api.known_keys import KnownKeys
 from api.last_used import LastUsed
 from api.system.metrics import AuthFailures, Scrape
+from api.uploads.background import Completions
 from store.blobs import BlobStore
 from store.database import Database
+from store.parts import PartStore, open_parts
 from store.secret_key import ADVICE, weakness
 from store.settings import Settings
 
@@ -28,12 +30,14 @@ class Services:
     settings: Settings
     database: Database
     blobs: BlobStore
+    parts: PartStore
     secret_key: str
     scrape: Scrape
     known_keys: KnownKeys
     last_used: LastUsed
     auth_failures: AuthFailures
     feeds: Feeds
+    completions: Completions
 
 
 def require_secret_key(settings: Settings) -> str:
@@ -56,16 +60,19 @@ def open_services(settings: Settings) -> Services:
     secret_key = require_secret_key(settings)
     database = Database(settings.resolved_database_url)
     failures = AuthFailures()
+    blobs = BlobStore(settings.resolved_blob_url)
     return Services(
         settings=settings,
         secret_key=secret_key,
         database=database,
-        blobs=BlobStore(settings.resolved_blob_url),
         scrape=Scrape(database, failures),
         known_keys=KnownKeys(),
         last_used=LastUsed(database),
         auth_failures=failures,
         feeds=Feeds(database),
+        blobs=blobs,
+        parts=open_parts(blobs),
+        completions=Completions(),
     )
 
 

@@ -82,6 +82,30 @@ class DigestMismatch(DomainError):
     code = "digest_mismatch"
 
 
+class PartOutOfRange(DomainError):
+    """An upload has no part of that number."""
+
+    code = "part_out_of_range"
+
+
+class WrongPartSize(DomainError):
+    """A part has fewer or more bytes than it must."""
+
+    code = "wrong_part_size"
+
+
+class PartsMissing(DomainError):
+    """An upload cannot be completed yet; `members["missing_parts"]` are to be sent."""
+
+    code = "parts_missing"
+
+
+class UploadNotOpen(DomainError):
+    """The upload takes no parts, or cannot be completed, as it is now."""
+
+    code = "upload_not_open"
+
+
 class WrongPurpose(DomainError):
     """A file uploaded for one purpose is used for another."""
 

@@ -22,6 +22,7 @@ from api.models.endpoints import router as models
 from api.plans.endpoints import router as plans
 from api.system.endpoints import VERSION
 from api.system.endpoints import router as system
+from api.uploads.endpoints import router as uploads
 from api.workers.endpoints import router as workers
 from store import tracing
 from store.settings import Settings
@@ -31,6 +32,7 @@ _ROUTERS = (  # the first is found first: polls of jobs come more often than all
     jobs,
     job_history,
     files,
+    uploads,
     models,
     datasets,
     plans,
@@ -78,6 +80,7 @@ def _lifespan(
         services = app.state.services = open_services(settings or process_settings())
         async with written_now_and_then(services.last_used):
             yield
+        services.completions.close()
         tracing.flush()
         services.database.dispose()
 

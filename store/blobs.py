@@ -102,8 +102,9 @@ class BlobStore:
     """
 
     def __init__(self, url: str) -> None:
-        self._store: ObjectStore = _open(url)
-        self._disk = Disk(_folder(url)) if url.startswith("file://") else None
+        self.url = url
+        self._store: ObjectStore = open_object_store(url)
+        self._disk = Disk(folder_of(url)) if url.startswith("file://") else None
 
     def stage(self, *, limit: int | None = None) -> Staging:
         """Begin a new blob of at most `limit` bytes."""
@@ -116,12 +117,16 @@ class BlobStore:
                 staging.write(chunk)
             return staging.commit()
 
+    def stored(self, sha256: str, size: int) -> StoredBlob:
+        """Return the blob of that name and size, which may or may not be there."""
+        return StoredBlob(sha256, size, self._store)
+
     def read(self, sha256: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Yield the bytes of a blob from `start` (inclusive) to `end` (exclusive) in chunks."""
-        stop = obstore.head(self._store, _name(sha256))["size"] if end is None else end
+        stop = obstore.head(self._store, blob_name(sha256))["size"] if end is None else end
         for offset in range(start, stop, CHUNK_BYTES):
             chunk = obstore.get_range(
-                self._store, _name(sha256), start=offset, end=min(stop, offset + CHUNK_BYTES)
+                self._store, blob_name(sha256), start=offset, end=min(stop, offset + CHUNK_BYTES)
             )
             yield bytes(chunk)
 
@@ -145,7 +150,7 @@ class BlobStore:
     def delete(self, sha256: str) -> None:
         """Remove a blob's bytes."""
         with suppress(FileNotFoundError):
-            obstore.delete(self._store, _name(sha256))
+            obstore.delete(self._store, blob_name(sha256))
 
     def exists(self, sha256: str) -> bool:
         """Say whether the bytes of a blob are there."""
@@ -153,7 +158,7 @@ class BlobStore:
 
     def put_aside(self, sha256: str) -> None:
         """Move rotten bytes to `damaged/`, so that the name is free for good ones."""
-        obstore.rename(self._store, _name(sha256), f"damaged/{sha256}", overwrite=True)
+        obstore.rename(self._store, blob_name(sha256), f"damaged/{sha256}", overwrite=True)
 
     def names(self, prefix: str) -> list[str]:
         """Return the object names under `prefix` (`sha256/`, `staging/` or `damaged/`)."""
@@ -255,12 +260,12 @@ class Staging:
         if self._disk is not None:
             self._disk.flush(self._path)
         try:
-            obstore.rename(self._store, self._path, _name(actual), overwrite=False)
+            obstore.rename(self._store, self._path, blob_name(actual), overwrite=False)
         except AlreadyExistsError:
             obstore.delete(self._store, self._path)
         if self._disk is not None:
             with suppress(FileNotFoundError):  # removed as garbage: `remember` will notice
-                self._disk.flush(_name(actual))
+                self._disk.flush(blob_name(actual))
         self._committed = True
         return StoredBlob(sha256=actual, bytes=self._bytes, place=self._store)
 
@@ -286,9 +291,10 @@ def remember(session: Session, blob: StoredBlob) -> None:
         raise BlobGone(blob.sha256)
 
 
-def _open(url: str) -> ObjectStore:
+def open_object_store(url: str) -> ObjectStore:
+    """Open what a `file://` or `s3://` URL names; raises ValueError for another scheme."""
     if url.startswith("file://"):
-        return LocalStore(_folder(url), mkdir=True)
+        return LocalStore(folder_of(url), mkdir=True)
     if url.startswith("s3://"):
         # S3 has no rename: a copy that fails when the name is taken is a multipart upload whose
         # completion is conditional. Stores that do it by a header instead are told so here.
@@ -301,13 +307,14 @@ def _open(url: str) -> ObjectStore:
     raise ValueError(f"CSTAR_BLOB_URL takes file:// or s3:// URLs, not {url!r}")
 
 
-def _folder(url: str) -> Path:
+def folder_of(url: str) -> Path:
+    """Return the folder of a `file://` URL."""
     return Path(url2pathname(urlsplit(url).path))
 
 
 def _exists(store: ObjectStore, sha256: str) -> bool:
     try:
-        obstore.head(store, _name(sha256))
+        obstore.head(store, blob_name(sha256))
     except FileNotFoundError:
         return False
     return True
@@ -320,5 +327,6 @@ def _changed_at(path: Path) -> float:
         return math.inf  # it has been moved to its name meanwhile
 
 
-def _name(sha256: str) -> str:
+def blob_name(sha256: str) -> str:
+    """Return the object name of a blob."""
     return f"sha256/{sha256[:2]}/{sha256}"

@@ -35,7 +35,10 @@ class Settings(BaseSettings):
 
     job_queue: str = "cpu.default"
 
-    max_upload_bytes: int = Field(1 << 30, gt=0)
+    max_upload_bytes: int = Field(8 << 30, gt=0)
+    max_single_upload_bytes: int = Field(1 << 30, gt=0)
+    upload_expiry_s: float = Field(86400.0, gt=0)
+    presign_parts: bool = True
     runner_memory_bytes: int = Field(16 << 30, gt=0)
     runner_disk_bytes: int = Field(32 << 30, gt=0)
     runner_tasks: int = Field(4096, gt=0)

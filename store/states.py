@@ -80,6 +80,16 @@ class PlanStatus(StrEnum):
     FAILED = "failed"
 
 
+class UploadStatus(StrEnum):
+    """Where an upload in parts is; the last three are final."""
+
+    OPEN = "open"
+    COMPLETING = "completing"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
 class Damage(StrEnum):
     """What a scrub found of bytes that are no longer what was stored."""
 

@@ -1,4 +1,4 @@
-"""What the scheduler does beside its passes: garbage, scrubbing, and old idempotency keys."""
+"""What the scheduler does beside its passes: garbage, scrubbing, what has expired."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import logging
 import threading
 import time
 
-from store import garbage, idempotency
+from store import garbage, idempotency, uploads
 from store.blobs import BlobStore
 from store.database import Database
+from store.parts import open_parts
 from store.scrub import Scrubber
 from store.settings import Settings
 
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 GARBAGE_INTERVAL_S = 600.0
 ORPHAN_INTERVAL_S = 6 * 3600.0  # lists everything that is stored
 GARBAGE_GRACE_S = 3600.0
+UPLOADS_KEPT_S = 7 * 86400.0  # once they are over, so that a client learns how they ended
 IDLE_S = 10.0  # between two looks at whether there is something to do
 
 
@@ -27,6 +29,7 @@ class Housekeeper:
         self._database = database
         self._blobs = blobs
         self._settings = configuration
+        self._parts = open_parts(blobs)
         now = time.monotonic()
         self._next_collection_at = now + GARBAGE_INTERVAL_S
         self._next_orphans_at = now + ORPHAN_INTERVAL_S
@@ -58,9 +61,17 @@ class Housekeeper:
             idempotency.sweep(session)
             garbage.condemn_unreferenced(session, grace_s=GARBAGE_GRACE_S)
         removed = garbage.remove_condemned(self._database, self._blobs)
-        swept = self._blobs.sweep_staging(grace_s=GARBAGE_GRACE_S)
+        swept = self._blobs.sweep_staging(grace_s=GARBAGE_GRACE_S) + self._end_uploads()
         if removed or swept:
             logger.info("removed %d blobs and %d left-overs", len(removed), swept)
+
+    def _end_uploads(self) -> int:
+        """End uploads whose time is up; returns of how many something was removed."""
+        with self._database.writing() as session:
+            expired = uploads.expire(session)
+            uploads.purge(session, kept_s=UPLOADS_KEPT_S)
+        uploads.discard(self._parts, expired)
+        return uploads.sweep(self._database, self._parts, grace_s=GARBAGE_GRACE_S) + len(expired)
 
     def scrub(self, stop: threading.Event) -> bool:
         """Check the blob that is due, if there is one; says whether there was."""

@@ -20,7 +20,7 @@ from store.blobs import StoredBlob
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
-_BODY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+BINARY_BODY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _UPLOAD_PROBLEMS = problem_responses(
     "invalid_digest",
     "unauthenticated",
@@ -40,7 +40,7 @@ _UPLOAD_PROBLEMS = problem_responses(
     status_code=201,
     operation_id="upload_file",
     responses=_UPLOAD_PROBLEMS,
-    openapi_extra={"requestBody": {"required": True, "content": _BODY}},
+    openapi_extra={"requestBody": {"required": True, "content": BINARY_BODY}},
 )
 async def upload_file(
     *,
@@ -55,9 +55,11 @@ async def upload_file(
     ] = None,
 ) -> FileDocument:
     """Upload a file: the request's body is the file, byte for byte."""
-    limit = services.settings.max_upload_bytes
+    limit = min(services.settings.max_upload_bytes, services.settings.max_single_upload_bytes)
     expected = announced_sha256(content_digest)
-    _check_headers(request, limit)
+    check_encoding(request)
+    if (declared_length(request) or 0) > limit:
+        raise too_large(limit)
     blob = await receive(
         request.stream(), services.blobs, purpose=purpose, limit=limit, expected_sha256=expected
     )
@@ -115,15 +117,18 @@ def download_file(
     return send(request, content, services.blobs)
 
 
-def _check_headers(request: Request, limit: int) -> None:
-    """Refuse before reading what the headers already give away."""
+def check_encoding(request: Request) -> None:
+    """Raise a 415 problem when the body is not the file's own bytes."""
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         detail = f"Content-Encoding {encoding} is not supported; send the file's own bytes."
         raise HttpError("unsupported_media_type", detail)
+
+
+def declared_length(request: Request) -> int | None:
+    """Return how many bytes the body is said to have."""
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large(limit)
+    return int(declared) if declared.isdecimal() else None
 
 
 def _register(

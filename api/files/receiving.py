@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any, TypeVar
 
 import anyio
 from starlette.concurrency import run_in_threadpool
@@ -14,6 +16,7 @@ from store import blobs as store
 from store.blobs import BlobStore, Staging, StoredBlob
 from store.room import is_full
 
+Writer = TypeVar("Writer", bound=AbstractContextManager[Any])
 BLOCK_BYTES = 1 << 20  # written at once: a thread for every network chunk would cost more than it
 
 
@@ -30,9 +33,9 @@ async def receive(
     Raises EmptyFile, UnknownFormat, FileTooLarge, StorageFull or DigestMismatch; nothing is kept
     then, nor when the client goes away.
     """
-    async with _staging(blobs, limit) as staging:
+    async with opened(partial(blobs.stage, limit=limit)) as staging:
         empty = True
-        async for block in _blocks(chunks):
+        async for block in blocks(chunks):
             if empty:
                 check_format(purpose, block)
             empty = False
@@ -49,36 +52,39 @@ def too_large(limit: int) -> FileTooLarge:
 
 
 @asynccontextmanager
-async def _staging(blobs: BlobStore, limit: int) -> AsyncIterator[Staging]:
-    staging = await run_in_threadpool(blobs.stage, limit=limit)
+async def opened(begin: Callable[[], Writer]) -> AsyncIterator[Writer]:
+    """Begin to write something, and leave it for good or ill whatever becomes of the request."""
+    writer = await run_in_threadpool(begin)
     try:
-        yield staging
+        yield writer
     finally:
         with anyio.CancelScope(shield=True):  # a cancelled request cleans up too
-            await run_in_threadpool(staging.__exit__, None, None, None)
+            await run_in_threadpool(writer.__exit__, None, None, None)
 
 
-async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    block = bytearray()
+async def blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield a body in blocks of at least BLOCK_BYTES, but for the last."""
+    block, size = [], 0
     async for chunk in chunks:
-        block += chunk
-        if len(block) >= BLOCK_BYTES:
-            yield bytes(block)
-            block.clear()
-    if block:
-        yield bytes(block)
+        block.append(chunk)
+        size += len(chunk)
+        if size >= BLOCK_BYTES:
+            yield b"".join(block)
+            block, size = [], 0
+    if size:
+        yield b"".join(block)
 
 
 def _write(staging: Staging, block: bytes) -> None:
     try:
-        with _room():
+        with room():
             staging.write(block)
     except store.TooLarge as error:
         raise too_large(error.limit) from error
 
 
 @contextmanager
-def _room() -> Iterator[None]:
+def room() -> Iterator[None]:
     """Raise StorageFull where the disk or bucket has no room for the bytes."""
     try:
         yield
@@ -93,7 +99,7 @@ def _room() -> Iterator[None]:
 
 def _commit(staging: Staging, expected_sha256: str | None) -> StoredBlob:
     try:
-        with _room():
+        with room():
             return staging.commit(expected_sha256=expected_sha256)
     except store.DigestMismatch as error:
         raise DigestMismatch(

@@ -11,12 +11,13 @@ from pydantic import BaseModel
 from store.tables import File
 
 Purpose = Literal["checkpoint", "dataset"]
+NAME_PATTERN = r"^[^/\\\x00-\x1f\x7f]+$"
 Filename = Annotated[
     str,
     Query(
         min_length=1,
         max_length=255,
-        pattern=r"^[^/\\\x00-\x1f\x7f]+$",
+        pattern=NAME_PATTERN,
         description="A name without a path, for people",
     ),
 ]

@@ -6,6 +6,7 @@ from store.tables.idempotency import IdempotencyKey
 from store.tables.jobs import Artifact, Checkpoint, Job, JobAttempt, JobEvent, JobMetric, Plan
 from store.tables.subjects import Dataset, Model
 from store.tables.tenants import ApiKey, AuditEvent, Tenant
+from store.tables.uploads import Upload, UploadPart
 from store.tables.work import OutboxMessage, QueueTurn, Worker
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "Plan",
     "QueueTurn",
     "Tenant",
+    "Upload",
+    "UploadPart",
     "UtcDateTime",
     "Worker",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from store.states import JobState
 from tests.api.test_files import upload
 from tests.api.test_jobs import create
 from tests.api.test_plans import ask
+from tests.api.test_uploads import Sender
 from tests.api.world import MODEL, World, archive
 
 
@@ -60,3 +62,14 @@ def test_an_id_that_is_no_text_names_nothing(client: Any, path: str) -> None:
 @pytest.mark.parametrize("query", ["after=%00", "before=%00", "model_id=%00"])
 def test_a_parameter_that_is_no_text_is_refused(client: Any, query: str) -> None:
     assert client.get(f"/v1/jobs?{query}").json()["code"] == "invalid_request"
+
+
+def test_an_upload_in_parts_becomes_a_file_and_is_then_known(client: Any) -> None:
+    sender = Sender(client)
+    upload = sender.begin()
+    sender.put_all(upload)
+    with ThreadPoolExecutor(3) as threads:
+        answers = list(threads.map(lambda _: sender.complete(upload), range(3)))
+    assert len({answer.json()["file"]["id"] for answer in answers}) == 1
+    assert sender.begin()["status"] == "completed"
+    assert client.get("/v1/uploads").json()["has_more"] is False

@@ -21,6 +21,7 @@ from tests.support.databases import contents
 from tests.support.rows import (
     add_job,
     add_plan,
+    add_upload,
     add_validation,
     blob_of,
     claim,
@@ -65,6 +66,7 @@ def _fill_the_rest(database: Database, tenant_id: str, job_id: str) -> None:
         place = {"tenant_id": tenant_id, "key": new_id("try")}
         idempotency.claim(session, **place, fingerprint="ab" * 32)
         idempotency.keep(session, idempotency.Answer(202, "{}", None), **place)
+        add_upload(session, tenant_id)
 
 
 def tables(database: Database) -> set[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from store import leases, records
+from store import leases, records, uploads
 from store.blobs import StoredBlob, remember
 from store.database import Database, database_now
 from store.identifiers import new_id
@@ -209,6 +209,15 @@ def add_plan(database: Database, *, key: str = "ab" * 32) -> str:
         values = {"tenant_id": tenant_id, "model_id": model_id, "job_id": job_id, "key": key}
         session.add(Plan(id=new_id("plan"), created_at=database_now(session), **values))
     return job_id
+
+
+def add_upload(session: Session, tenant_id: str, *, expiry_s: float = 3600.0) -> str:
+    """Open an upload of two parts, the first of which has arrived."""
+    named = {"filename": "weights.pt", "purpose": "checkpoint", "sha256": "ab" * 32}
+    sizes = {"bytes": (1 << 16) + 1, "part_bytes": 1 << 16, "expiry_s": expiry_s}
+    upload = uploads.create(session, tenant_id=tenant_id, **named, **sizes)
+    uploads.arrive(session, upload.id, 1, sha256="cd" * 32, e_tag=None, expiry_s=expiry_s)
+    return upload.id
 
 
 def claim(database: Database, job_id: str, *, worker_id: str = WORKER) -> Lease:

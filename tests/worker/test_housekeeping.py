@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import time
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, update
 
-from store import idempotency
+from store import idempotency, uploads
+from store.blobs import folder_of
 from store.database import database_now
-from store.states import JobState
-from store.tables import Blob, IdempotencyKey
+from store.parts import Layout, open_parts
+from store.states import JobState, UploadStatus
+from store.tables import Blob, IdempotencyKey, Upload
 from tests.support import rows
 from tests.worker.shop import PATIENCE_S, WEIGHTS, Shop
 from worker import housekeeping
@@ -54,6 +58,73 @@ def test_collecting_forgets_idempotency_keys_of_yesterday(shop: Shop) -> None:
     keeper(shop).collect()
     with shop.database.reading() as session:
         assert session.scalar(select(IdempotencyKey)) is None
+
+
+def begin_upload(shop: Shop, *, expiry_s: float) -> str:
+    """Open an upload, with bytes of it that nobody has touched for a day."""
+    tenant_id = rows.add_tenant(shop.database)
+    with shop.database.writing() as session:
+        upload_id = rows.add_upload(session, tenant_id, expiry_s=expiry_s)
+    layout = Layout(upload_id, (1 << 16) + 1, 1 << 16)
+    with open_parts(shop.blobs).write(layout, 1) as writer:
+        writer.write(b"bytes")
+        writer.commit()
+    yesterday = time.time() - 86400
+    for path in (folder_of(shop.blobs.url) / "uploads").iterdir():
+        os.utime(path, (yesterday, yesterday))
+    return upload_id
+
+
+def upload_status(shop: Shop, upload_id: str) -> str | None:
+    with shop.database.reading() as session:
+        upload = session.get(Upload, upload_id)
+        return upload and upload.status
+
+
+def test_an_upload_that_is_open_is_kept_for_its_day(shop: Shop) -> None:
+    upload_id = begin_upload(shop, expiry_s=86400.0)
+    keeper(shop).collect(orphans=True)
+    assert upload_status(shop, upload_id) == UploadStatus.OPEN
+    assert len(shop.blobs.names("uploads/")) == 1
+
+
+def test_an_upload_whose_time_is_up_ends_and_leaves_no_bytes(shop: Shop) -> None:
+    upload_id = begin_upload(shop, expiry_s=-1.0)
+    keeper(shop).collect()
+    assert upload_status(shop, upload_id) == UploadStatus.EXPIRED
+    assert shop.blobs.names("uploads/") == []
+
+
+def test_an_upload_is_not_ended_while_somebody_completes_it(shop: Shop) -> None:
+    upload_id = begin_upload(shop, expiry_s=-1.0)
+    with shop.database.writing() as session:
+        token = uploads.claim(session, session.get_one(Upload, upload_id), lease_s=60.0)
+    keeper(shop).collect()
+    assert upload_status(shop, upload_id) == UploadStatus.COMPLETING
+    with shop.database.writing() as session:
+        assert token is not None
+        uploads.release(session, upload_id, token)
+    keeper(shop).collect()
+    assert upload_status(shop, upload_id) == UploadStatus.EXPIRED
+
+
+def test_bytes_that_a_killed_process_left_of_an_upload_that_is_over_are_removed(
+    shop: Shop,
+) -> None:
+    upload_id = begin_upload(shop, expiry_s=86400.0)
+    with shop.database.writing() as session:
+        uploads.cancel(session, session.get_one(Upload, upload_id))
+    keeper(shop).collect()
+    assert shop.blobs.names("uploads/") == []
+
+
+def test_an_upload_that_has_been_over_for_a_week_is_forgotten(shop: Shop) -> None:
+    upload_id = begin_upload(shop, expiry_s=-1.0)
+    keeper(shop).collect()
+    with shop.database.writing() as session:
+        session.get_one(Upload, upload_id).finished_at = database_now(session) - timedelta(days=8)
+    keeper(shop).collect()
+    assert upload_status(shop, upload_id) is None
 
 
 def test_a_blob_that_is_due_is_scrubbed_and_one_that_rotted_is_reported(

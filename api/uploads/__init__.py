@@ -1,0 +1,1 @@
+"""Uploads in parts: large files, in any order, again from where they broke off."""
