@@ -37,17 +37,30 @@ async def authenticated(
 ) -> Principal:
     """Return whose key came with the request and may do what it asks for.
 
-    Raises a problem: `unauthenticated`, or `insufficient_scope`.
+    Raises a problem: `unauthenticated`, `insufficient_scope` or `rate_limited`.
     """
     if credentials is None:
         services.auth_failures.count("missing")
+        await services.rate_limits.count_failure(request)
         raise unauthenticated("Send your API key as `Authorization: Bearer cst_...`.", "")
     key = credentials.credentials
     principal = services.known_keys.principal_of(key)
     if principal is None:
-        principal = await run_in_threadpool(_look_up, services, key, request)
+        principal = await _looked_up(request, services, key)
+    await services.rate_limits.count(request, principal.key_id)
     _check_scope(principal, request, services)
     return principal
+
+
+async def _looked_up(request: Request, services: Services, key: str) -> Principal:
+    """Look a key up, unless too many others have come from its address that were none."""
+    if not services.known_keys.was_good(key):
+        await services.rate_limits.check_address(request)
+    try:
+        return await run_in_threadpool(_look_up, services, key, request)
+    except HttpError:
+        await services.rate_limits.count_failure(request)
+        raise
 
 
 def _look_up(services: Services, key: str, request: Request) -> Principal:

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from api.jobs.feeds import Feeds
 from api.known_keys import KnownKeys
 from api.last_used import LastUsed
+from api.rate_limits import RateLimits
 from api.system.metrics import AuthFailures, Scrape
 from api.uploads.background import Completions
 from store.blobs import BlobStore
@@ -38,6 +39,7 @@ class Services:
     auth_failures: AuthFailures
     feeds: Feeds
     completions: Completions
+    rate_limits: RateLimits
 
 
 def require_secret_key(settings: Settings) -> str:
@@ -73,6 +75,7 @@ def open_services(settings: Settings) -> Services:
         blobs=blobs,
         parts=open_parts(blobs),
         completions=Completions(),
+        rate_limits=RateLimits(settings),
     )
 
 

@@ -28,6 +28,10 @@ class KnownKeys:
         found = self._principals.get(_digest(key))
         return found[0] if found is not None and time.monotonic() < found[1] else None
 
+    def was_good(self, key: str) -> bool:
+        """Say whether a key has been good here, however long ago."""
+        return _digest(key) in self._principals
+
     def trust(
         self, key: str, principal: Principal, *, generation: int, good_for_s: float = TRUSTED_S
     ) -> None:

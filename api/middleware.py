@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Mapping
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
@@ -53,6 +54,11 @@ def request_id_of(scope: Scope) -> str:
     return str(scope["state"]["request_id"])
 
 
+def add_headers(scope: Scope, headers: Mapping[str, str]) -> None:
+    """Have the answer to a request carry these headers, whatever it will be."""
+    scope["state"].setdefault("headers", {}).update(headers)
+
+
 def _chosen(presented: str | None) -> str:
     sane = presented is not None and _SANE.fullmatch(presented)
     return presented if presented and sane else new_id("req")
@@ -68,7 +74,9 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         """Pass one message on."""
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message)[HEADER] = request_id_of(self._scope)
+            headers = MutableHeaders(scope=message)
+            headers[HEADER] = request_id_of(self._scope)
+            headers.update(self._scope["state"].get("headers", {}))
             self._tell(message["status"])
         await self._send(message)
 

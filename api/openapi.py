@@ -33,6 +33,7 @@ def with_problems(document: dict[str, Any]) -> dict[str, Any]:
 def _require_scope(method: str, operation: dict[str, Any]) -> None:
     """Say which scope the key needs: OpenAPI 3.1 lets any scheme list such roles."""
     operation["security"] = [{SCHEME: [required_scope(operation["tags"], method)]}]
+    operation["responses"].setdefault("429", problem_responses("rate_limited")[429])
     refused = operation["responses"].setdefault("403", problem_responses("insufficient_scope")[403])
     if "insufficient_scope" not in refused["description"]:
         refused["description"] += ", `insufficient_scope`"

@@ -49,6 +49,7 @@ KINDS: dict[str, Kind] = {
     "labels_outside_classes": Kind(422, "The labels do not fit the model"),
     "target_infeasible": Kind(422, "The target cannot be met"),
     "too_few_examples": Kind(422, "The data set has too few test examples"),
+    "rate_limited": Kind(429, "Too many requests"),
     "internal": Kind(500, "The server failed"),
     "content_lost": Kind(500, "The stored bytes are damaged or gone"),
     "unavailable": Kind(503, "The service cannot answer at the moment", _RETRY),

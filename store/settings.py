@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     max_single_upload_bytes: int = Field(1 << 30, gt=0)
     upload_expiry_s: float = Field(86400.0, gt=0)
     presign_parts: bool = True
+    rate_limit_per_minute: int = Field(12_000, ge=0)  # requests of a key; 0 for no limit
+    failures_per_minute: int = Field(60, ge=0)  # requests of an address without a valid key
+    rate_limit_url: str | None = None  # Redis, where all API processes count together
+
     runner_memory_bytes: int = Field(16 << 30, gt=0)
     runner_disk_bytes: int = Field(32 << 30, gt=0)
     runner_tasks: int = Field(4096, gt=0)

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from api.jobs import history
 from api.jobs.feeds import Feed, Feeds
 from api.jobs.news import Message, event_message, progress_text
+from api.problems import HttpError
 from store.database import Database
 from store.states import FINAL
 from store.tables import Job
@@ -24,6 +25,7 @@ from store.tables import Job
 KEEPALIVE_S = 15.0
 LONGEST_S = 900.0  # then the client comes back, and its key is looked at again
 RETRY_MS = 2000
+MOST_STREAMS = 500  # of a tenant, open at once in one process
 PAGE = 500
 ENDS = {f"job.{state}" for state in FINAL}
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
@@ -38,6 +40,12 @@ def asked_for(accept: str | None) -> bool:
 def is_over(job: Job, after: int) -> bool:
     """Return whether nothing comes behind the number `after` any more."""
     return job.state in FINAL and after >= job.event_count
+
+
+def too_many_streams() -> HttpError:
+    """Return the 429 problem of a tenant that holds `MOST_STREAMS` open."""
+    detail = f"There are {MOST_STREAMS} event streams open already; end some, or list the events."
+    return HttpError("rate_limited", detail, headers={"Retry-After": str(RETRY_MS // 1000)})
 
 
 class EventStream(EventSourceResponse):

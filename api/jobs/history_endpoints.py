@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse
 from api.auth import TenantId
 from api.dependencies import Services, ServicesDep
 from api.jobs import event_stream, history, service
-from api.jobs.event_stream import EventStream
+from api.jobs.event_stream import EventStream, too_many_streams
 from api.jobs.history import EventDocument, EventPage, MetricDocument, MetricPage
 from api.pagination import Text
 from api.problems import problem_responses
@@ -68,6 +68,8 @@ async def list_job_events(
     place = after if last_event_id is None else last_event_id
     if event_stream.is_over(job, place):
         return Response(status_code=204)
+    if services.feeds.streams_of(tenant_id) >= event_stream.MOST_STREAMS:
+        raise too_many_streams()
     return EventStream(services.feeds, services.database, job, after=place)
 
 
