@@ -172,6 +172,18 @@ class TooFewExamples(DomainError):
     code = "too_few_examples"
 
 
+class NotCompressible(DomainError):
+    """The model is a compressed network, which is judged but not compressed again."""
+
+    code = "not_compressible"
+
+
+class InUse(DomainError):
+    """Something that is to be deleted is needed; `members["used_by"]` says by what."""
+
+    code = "in_use"
+
+
 class InvalidTransition(DomainError):
     """The job's state does not allow the action."""
 

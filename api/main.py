@@ -19,6 +19,7 @@ from api.jobs.history_endpoints import router as job_history
 from api.last_used import written_now_and_then
 from api.middleware import RequestMiddleware
 from api.models.endpoints import router as models
+from api.models.lineage_endpoints import router as lineage
 from api.plans.endpoints import router as plans
 from api.system.endpoints import VERSION
 from api.system.endpoints import router as system
@@ -34,6 +35,7 @@ _ROUTERS = (  # the first is found first: polls of jobs come more often than all
     files,
     uploads,
     models,
+    lineage,
     datasets,
     plans,
     artifacts,

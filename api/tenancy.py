@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from api.errors import Fault, NotFound
-from store.tables import Artifact, Base, Job
+from store.tables import Artifact, Base, Dataset, Job, Model
 
+Lock = Literal["share", "update"]
 Owned = TypeVar("Owned", bound=Base)
 
 
 def owned(entity: type[Owned], tenant_id: str) -> Select[Owned]:
-    """Select the rows of a tenant; an artifact belongs to the tenant of its job."""
+    """Select the rows of a tenant that are there; an artifact belongs to the tenant of its job."""
     columns: Any = entity
     if entity is Artifact:
         jobs = select(Job.id).where(Job.tenant_id == tenant_id)
         return select(entity).where(columns.job_id.in_(jobs))
-    return select(entity).where(columns.tenant_id == tenant_id)
+    statement = select(entity).where(columns.tenant_id == tenant_id)
+    if entity in (Model, Dataset):  # a deleted one keeps its row for the jobs that name it
+        statement = statement.where(columns.deleted_at.is_(None))
+    return statement
 
 
 def find(
@@ -29,10 +33,17 @@ def find(
     *,
     tenant_id: str,
     pointer: str | None = None,
+    lock: Lock | None = None,
 ) -> Owned:
-    """Return the tenant's row of that id; `pointer` is where a body named it. Raises NotFound."""
+    """Return the tenant's row of that id; `pointer` is where a body named it. Raises NotFound.
+
+    `lock` is for a row that the transaction is about to refer to ("share": nobody deletes it
+    meanwhile) or to delete ("update": nobody refers to it meanwhile).
+    """
     columns: Any = entity
     statement = owned(entity, tenant_id).where(columns.id == identifier)
+    if lock is not None:  # SQLite has one writer at a time, and no use for it
+        statement = statement.with_for_update(read=lock == "share")
     # PostgreSQL refuses NUL in text; no identifier holds what cannot be printed.
     row = session.scalar(statement) if identifier.isprintable() else None
     if row is None:

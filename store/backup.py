@@ -33,7 +33,13 @@ SQLITE_FILE = "database.sqlite3"
 POSTGRESQL_FILE = "database.dump"
 BLOBS = "blobs"
 MANIFEST = "manifest.json"
-_NEEDED = (File.sha256, Model.weights_sha256, Dataset.blob_sha256, Artifact.sha256)
+_NEEDED = (
+    File.sha256,
+    Model.weights_sha256,
+    Model.network_sha256,
+    Dataset.blob_sha256,
+    Artifact.sha256,
+)
 
 
 class BackupFailed(Exception):

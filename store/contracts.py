@@ -71,6 +71,12 @@ class ModelRequest(Contract):
     num_classes: int = Field(ge=2, lt=2**31)
 
 
+class RegistrationRequest(Contract):
+    """Body of `POST /v1/jobs/{id}/model`; without a `name` it is a version of the parent's."""
+
+    name: Text | None = Field(None, min_length=1, max_length=200)
+
+
 class DatasetRequest(Contract):
     """Body of `POST /v1/datasets`; `seed` drives the split where the file has none."""
 

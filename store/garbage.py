@@ -24,6 +24,7 @@ from store.tables import Artifact, Blob, Checkpoint, Dataset, File, Model
 _REFERENCES = (
     File.sha256,
     Model.weights_sha256,
+    Model.network_sha256,
     Dataset.blob_sha256,
     Checkpoint.sha256,
     Artifact.sha256,

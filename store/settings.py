@@ -33,6 +33,10 @@ class Settings(BaseSettings):
     scrub_interval_s: float = Field(7 * 86400.0, gt=0)
     scrub_bytes_per_s: int = Field(20 << 20, gt=0)
 
+    retention_jobs_days: float | None = Field(None, gt=0)
+    retention_plans_days: float | None = Field(None, gt=0)
+    retention_files_days: float | None = Field(None, gt=0)
+
     job_queue: str = "cpu.default"
 
     max_upload_bytes: int = Field(8 << 30, gt=0)

@@ -40,6 +40,7 @@ def submit(
     priority: int = 0,
     max_runtime_s: int | None = None,
     retried_from: str | None = None,
+    sweep_id: str | None = None,
 ) -> Job:
     """Queue a job; `request` is the document the runner reads."""
     job = Job(
@@ -54,6 +55,7 @@ def submit(
         priority=priority,
         max_runtime_s=max_runtime_s,
         retried_from=retried_from,
+        sweep_id=sweep_id,
         state=JobState.QUEUED,
         progress=0.0,
         attempt=0,

@@ -1,4 +1,4 @@
-"""What the scheduler does beside its passes: garbage, scrubbing, what has expired."""
+"""What the scheduler does beside its passes: retention, garbage, scrubbing, what has expired."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from store import garbage, idempotency, uploads
 from store.blobs import BlobStore
 from store.database import Database
 from store.parts import open_parts
+from store.retention import Retention, remove_expired
 from store.scrub import Scrubber
 from store.settings import Settings
 
@@ -45,13 +46,28 @@ class Housekeeper:
                 logger.exception("housekeeping failed; trying again")
 
     def collect_when_due(self) -> None:
-        """Collect garbage every GARBAGE_INTERVAL_S."""
+        """Remove what is old, and then garbage, every GARBAGE_INTERVAL_S."""
         now = time.monotonic()
         if now >= self._next_collection_at:
             self._next_collection_at = now + GARBAGE_INTERVAL_S
+            self.retain()
             self.collect(orphans=now >= self._next_orphans_at)
             if now >= self._next_orphans_at:
                 self._next_orphans_at = now + ORPHAN_INTERVAL_S
+
+    def retain(self) -> None:
+        """Remove what is older than the operator keeps it; its bytes are garbage from then on."""
+        settings = self._settings
+        removed = remove_expired(
+            self._database,
+            Retention(
+                jobs_days=settings.retention_jobs_days,
+                plans_days=settings.retention_plans_days,
+                files_days=settings.retention_files_days,
+            ),
+        )
+        if removed:
+            logger.info("removed for their age: %s", removed)
 
     def collect(self, *, orphans: bool = False) -> None:
         """Remove blobs nothing refers to and what was left in staging; `orphans`: rowless bytes."""

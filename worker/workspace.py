@@ -27,6 +27,8 @@ from worker.protocol import CHECKPOINT_FILE, OUTPUT_FOLDER, SPEC_FILE, Spec
 UPLOAD_FILE = "upload"
 WEIGHTS_FILE = "weights.safetensors"
 BASELINE_FILE = "baseline.safetensors"
+EXPORTED_FOLDERS = {WEIGHTS_FILE: "network", BASELINE_FILE: "baseline"}
+EXPORTED_WEIGHTS, EXPORTED_NETWORK = "model.safetensors", "architecture.json"
 DATASET_FILE = "dataset.npz"
 LOG_FILE = "runner.log"
 
@@ -46,6 +48,7 @@ def workspace(attempt: Attempt, *, on_chunk: Callable[[], object] = lambda: None
             inputs = _inputs(session, job)
             spec = _spec(session, job, settings)
         for name, sha256 in inputs.items():
+            (folder / name).parent.mkdir(exist_ok=True)
             attempt.blobs.fetch(sha256, folder / name, on_chunk=on_chunk)
         (folder / SPEC_FILE).write_text(spec.model_dump_json())
         yield folder
@@ -123,14 +126,25 @@ def _inputs(session: Session, job: Job) -> dict[str, str]:
     if job.kind == JobKind.VALIDATE_DATASET:
         file_id = session.get_one(Dataset, job.dataset_id).file_id
         return {UPLOAD_FILE: session.get_one(File, file_id).sha256}
-    inputs = {WEIGHTS_FILE: str(session.get_one(Model, job.model_id).weights_sha256)}
+    inputs = _weights(session.get_one(Model, job.model_id), WEIGHTS_FILE)
     if job.kind == JobKind.PLAN:
         return inputs
     inputs[DATASET_FILE] = str(session.get_one(Dataset, job.dataset_id).blob_sha256)
     if (baseline := _baseline(session, job)) is not None:
-        inputs[BASELINE_FILE] = str(baseline.weights_sha256)
+        inputs |= _weights(baseline, BASELINE_FILE)
     checkpoint = session.get(Checkpoint, job.id)
     return inputs if checkpoint is None else {**inputs, CHECKPOINT_FILE: checkpoint.sha256}
+
+
+def _weights(model: Model, name: str) -> dict[str, str]:
+    """Return where a runner finds a network: one file of weights, or the folder of an export."""
+    if model.network_sha256 is None:
+        return {name: str(model.weights_sha256)}
+    folder = EXPORTED_FOLDERS[name]
+    return {
+        f"{folder}/{EXPORTED_WEIGHTS}": str(model.weights_sha256),
+        f"{folder}/{EXPORTED_NETWORK}": model.network_sha256,
+    }
 
 
 def _spec(session: Session, job: Job, settings: Settings) -> Spec:
@@ -169,6 +183,7 @@ def _network(model: Model) -> dict[str, Any]:
     return {
         "model": {"id": model.id, "name": model.name, "weights_sha256": model.weights_sha256},
         "architecture": model.architecture,
+        "exported": model.network_sha256 is not None,
         "input": model.input,
         "num_classes": model.num_classes,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from sqlalchemy.orm import Session
 
+from api import deletion
 from api.auth import TenantId
 from api.datasets import service
 from api.datasets.schemas import DatasetDocument
@@ -75,3 +76,15 @@ async def get_dataset(
             return DatasetDocument.model_validate(dataset)
 
     return await wait.until(read, lambda dataset: dataset.status is not Status.VALIDATING)
+
+
+@router.delete(
+    "/{dataset_id}",
+    status_code=204,
+    operation_id="delete_dataset",
+    responses=problem_responses("unauthenticated", "not_found", "in_use"),
+)
+def delete_dataset(dataset_id: str, tenant_id: TenantId, services: ServicesDep) -> None:
+    """Delete a data set that no unfinished job uses; finished jobs keep naming it."""
+    with services.database.writing() as session:
+        deletion.delete_dataset(session, dataset_id, tenant_id=tenant_id)

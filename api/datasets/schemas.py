@@ -33,5 +33,5 @@ class DatasetDocument(BaseModel):
     class_names: list[str] | None
     sha256: str | None = Field(validation_alias="content_sha256")
     reasons: list[Reason]
-    file_id: str
+    file_id: str | None
     created_at: datetime

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from api import deletion
 from api.auth import TenantId
 from api.content import CONTENT_RESPONSES, Content, send
 from api.dependencies import Services, ServicesDep
@@ -93,6 +94,18 @@ def get_file(file_id: str, tenant_id: TenantId, services: ServicesDep) -> FileDo
     """Return a file's record."""
     with services.database.reading() as session:
         return file_document(service.get(session, file_id, tenant_id=tenant_id))
+
+
+@router.delete(
+    "/{file_id}",
+    status_code=204,
+    operation_id="delete_file",
+    responses=problem_responses("unauthenticated", "not_found", "in_use"),
+)
+def delete_file(file_id: str, tenant_id: TenantId, services: ServicesDep) -> None:
+    """Delete a file that no model and no data set is made of."""
+    with services.database.writing() as session:
+        deletion.delete_file(session, file_id, tenant_id=tenant_id)
 
 
 @router.head(

@@ -44,7 +44,7 @@ def get(session: Session, file_id: str, *, tenant_id: str) -> File:
 
 def named_in_body(session: Session, file_id: str, *, tenant_id: str, purpose: str) -> File:
     """Return the file a body names in `file_id`; raises NotFound or WrongPurpose."""
-    file = find(session, File, file_id, tenant_id=tenant_id, pointer="/file_id")
+    file = find(session, File, file_id, tenant_id=tenant_id, pointer="/file_id", lock="share")
     if file.purpose != purpose:
         detail = (
             f"File {file.id} was uploaded with purpose={file.purpose}; "

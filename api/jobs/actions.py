@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from sqlalchemy.orm import Session
 
 from api.errors import InvalidTransition
 from api.jobs import service
+from api.tenancy import find, missing
 from store.lifecycle import transition
+from store.removal import lock_job
 from store.states import JobKind, JobState
 from store.submit import submit
-from store.tables import Job
+from store.tables import Dataset, Job, Model
 
 Action = Literal["cancel", "pause", "resume"]
 
@@ -41,10 +44,18 @@ def act(session: Session, job_id: str, action: Action, *, tenant_id: str) -> Job
 
 
 def retry(session: Session, job_id: str, *, tenant_id: str) -> Job:
-    """Queue the same request again as a new job; raises InvalidTransition."""
-    job = service.get(session, job_id, tenant_id=tenant_id)
+    """Queue the same request again as a new job, of the same sweep if it had one.
+
+    Raises InvalidTransition, or NotFound when its model, data set or baseline was deleted.
+    """
+    asked = service.get(session, job_id, tenant_id=tenant_id)
+    job = lock_job(session, asked.id, share=True)
+    if job is None:
+        raise missing("job", job_id)
     if job.state not in RETRIABLE:
         raise _not_from(JobState(job.state), "retry")
+    for entity, identifier in _subjects(job):
+        find(session, entity, identifier, tenant_id=tenant_id, lock="share")
     return submit(
         session,
         tenant_id=tenant_id,
@@ -57,7 +68,18 @@ def retry(session: Session, job_id: str, *, tenant_id: str) -> Job:
         priority=job.priority,
         max_runtime_s=job.max_runtime_s,
         retried_from=job.id,
+        sweep_id=job.sweep_id,
     )
+
+
+def _subjects(job: Job) -> Iterator[tuple[type[Model | Dataset], str]]:
+    for entity, identifier in (
+        (Model, job.model_id),
+        (Dataset, job.dataset_id),
+        (Model, job.request.get("baseline_model_id")),
+    ):
+        if identifier is not None:
+            yield entity, identifier
 
 
 def possible(state: JobState) -> list[str]:

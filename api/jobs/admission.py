@@ -13,6 +13,7 @@ from api.errors import (
     LabelsOutsideClasses,
     ModelNotReady,
     ModelRejected,
+    NotCompressible,
     ShapeMismatch,
     TargetInfeasible,
     TooFewExamples,
@@ -32,6 +33,17 @@ def check_model_ready(model: Model, *, pointer: str = "/model_id") -> None:
         raise ModelNotReady(_wait_for(f"Model {model.id}", f"/v1/models/{model.id}"))
     if model.status == Status.REJECTED:
         raise _rejected(ModelRejected, model, pointer)
+
+
+def check_compressible(model: Model) -> None:
+    """Raise NotCompressible for a network whose layers are factors already."""
+    if model.network_sha256 is not None:
+        raise _refusal(
+            NotCompressible,
+            f"{model.id} is a compressed network and can be evaluated only; to compress further, "
+            "start from its parent_model_id with a higher ratio.",
+            "/model_id",
+        )
 
 
 def check_dataset_ready(dataset: Dataset) -> None:

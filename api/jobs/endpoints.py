@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
+from api import deletion
 from api.auth import TenantId
 from api.conditional import none_match
 from api.dependencies import Services, ServicesDep
@@ -37,6 +38,7 @@ _CREATE_PROBLEMS = problem_responses(
     "dataset_rejected",
     "shape_mismatch",
     "labels_outside_classes",
+    "not_compressible",
     "target_infeasible",
     "too_few_examples",
 )
@@ -81,11 +83,18 @@ def list_jobs(
     state: Annotated[JobState | None, Query(description="Only jobs in this state")] = None,
     model_id: Annotated[Text | None, Query(description="Only jobs of this model")] = None,
     kind: Annotated[RequestedKind | None, Query(description="Only jobs of this kind")] = None,
+    sweep_id: Annotated[Text | None, Query(description="Only jobs of this sweep")] = None,
 ) -> Page[JobDocument]:
     """List the jobs, newest first."""
     with services.database.reading() as session:
         found = service.page(
-            session, cursor, tenant_id=tenant_id, state=state, model_id=model_id, kind=kind
+            session,
+            cursor,
+            tenant_id=tenant_id,
+            state=state,
+            model_id=model_id,
+            kind=kind,
+            sweep_id=sweep_id,
         )
         data = service.documents(session, found.rows)
     return Page(data=data, has_more=found.has_more, **page_bounds(data))
@@ -156,6 +165,18 @@ def retry_job(job_id: str, tenant_id: TenantId, once: OnceDep) -> Response:
         return _created(session, actions.retry(session, job_id, tenant_id=tenant_id))
 
     return once(create)
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    operation_id="delete_job",
+    responses=problem_responses("unauthenticated", "not_found", "in_use", "invalid_transition"),
+)
+def delete_job(job_id: str, tenant_id: TenantId, services: ServicesDep) -> None:
+    """Delete a job that has ended, with its events, metrics, logs and artifacts."""
+    with services.database.writing() as session:
+        deletion.delete_job(session, job_id, tenant_id=tenant_id)
 
 
 def etag(version: int, document: JobDocument) -> str:

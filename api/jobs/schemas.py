@@ -70,6 +70,7 @@ class JobDocument(BaseModel):
     device: Device
     max_runtime_s: int | None
     retried_from: str | None
+    sweep_id: str | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -100,6 +101,7 @@ _COLUMNS = (
     "priority",
     "max_runtime_s",
     "retried_from",
+    "sweep_id",
     "created_at",
     "started_at",
     "finished_at",

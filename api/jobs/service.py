@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from api.jobs.admission import (
     check_baseline,
+    check_compressible,
     check_dataset_ready,
     check_fit,
     check_method,
@@ -16,30 +17,45 @@ from api.jobs.admission import (
     resolve_evaluation,
 )
 from api.jobs.schemas import JobDocument, job_document
+from api.models.references import resolve
 from api.pagination import Cursor, Slice, keyset
-from api.tenancy import find, missing, owned
+from api.tenancy import Lock, find, missing, owned
 from store import forecast, line
 from store.contracts import JobRequest, RequestedKind, document
 from store.states import REQUESTED, JobKind, JobState
 from store.submit import queue_of, submit
-from store.tables import Dataset, Job, Model, Worker
+from store.tables import Dataset, Job, Worker
 
 
-def create(session: Session, request: JobRequest, *, tenant_id: str, queue: str) -> Job:
+def create(
+    session: Session,
+    request: JobRequest,
+    *,
+    tenant_id: str,
+    queue: str,
+    sweep_id: str | None = None,
+) -> Job:
     """Queue a job that can be carried out; raises one of the errors of `admission`.
 
-    `queue` is the operator's, for jobs that take any device.
+    `queue` is the operator's, for jobs that take any device. Models named by an alias are those
+    it points to now. What the job refers to is not deleted before it has ended.
     """
-    model = find(session, Model, request.model_id, tenant_id=tenant_id, pointer="/model_id")
-    dataset = find(session, Dataset, request.dataset_id, tenant_id=tenant_id, pointer="/dataset_id")
+    place = {"tenant_id": tenant_id, "pointer": "/model_id"}
+    model = resolve(session, request.model_id, lock="share", **place)
+    place = {"tenant_id": tenant_id, "pointer": "/dataset_id"}
+    dataset = find(session, Dataset, request.dataset_id, lock="share", **place)
     check_model_ready(model)
     check_dataset_ready(dataset)
     check_fit(model, dataset)
+    named = {"model_id": model.id}
     if request.kind == "compress":
+        check_compressible(model)
         check_method(request.method, request.compression, model)
     if request.baseline_model_id is not None:
         place = {"tenant_id": tenant_id, "pointer": "/baseline_model_id"}
-        check_baseline(find(session, Model, request.baseline_model_id, **place), model)
+        baseline = resolve(session, request.baseline_model_id, lock="share", **place)
+        check_baseline(baseline, model)
+        named["baseline_model_id"] = baseline.id
     counts = dataset.num_examples or {}
     evaluation = resolve_evaluation(request.evaluation, test_examples=counts.get("test", 0))
     return submit(
@@ -47,18 +63,19 @@ def create(session: Session, request: JobRequest, *, tenant_id: str, queue: str)
         tenant_id=tenant_id,
         kind=JobKind(request.kind),
         queue=queue_of(request.device, default=queue),
-        request=document(request.model_copy(update={"evaluation": evaluation})),
+        request=document(request.model_copy(update={"evaluation": evaluation, **named})),
         model_id=model.id,
         dataset_id=dataset.id,
         labels=request.labels,
         priority=request.priority,
         max_runtime_s=request.max_runtime_s,
+        sweep_id=sweep_id,
     )
 
 
-def get(session: Session, job_id: str, *, tenant_id: str) -> Job:
+def get(session: Session, job_id: str, *, tenant_id: str, lock: Lock | None = None) -> Job:
     """Return a job a client asked for; raises NotFound (validations are part of models)."""
-    job = find(session, Job, job_id, tenant_id=tenant_id)
+    job = find(session, Job, job_id, tenant_id=tenant_id, lock=lock)
     if job.kind not in REQUESTED:
         raise missing("job", job_id)
     return job
@@ -72,6 +89,7 @@ def page(
     state: JobState | None,
     model_id: str | None,
     kind: RequestedKind | None,
+    sweep_id: str | None = None,
 ) -> Slice[Job]:
     """Return a page of the jobs that the tenant asked for."""
     kinds = REQUESTED if kind is None else {JobKind(kind)}
@@ -80,6 +98,8 @@ def page(
         statement = statement.where(Job.state == state)
     if model_id is not None:
         statement = statement.where(Job.model_id == model_id)
+    if sweep_id is not None:
+        statement = statement.where(Job.sweep_id == sweep_id)
     return keyset(session, statement, Job.id, cursor)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
+from api import deletion
 from api.auth import TenantId
 from api.dependencies import ServicesDep
 from api.idempotency import IDEMPOTENCY_PROBLEMS, Created, OnceDep
 from api.models import service
+from api.models.references import resolve
 from api.models.schemas import ModelDocument
-from api.pagination import CursorDep, Page, page_bounds
+from api.pagination import CursorDep, Page, Text, page_bounds
 from api.problems import problem_responses
 from api.waiting import WaitDep
 from store.contracts import ModelRequest
@@ -41,7 +45,8 @@ def create_model(request: ModelRequest, tenant_id: TenantId, once: OnceDep) -> R
 
     def create(session: Session) -> Created:
         model = service.create(session, request, tenant_id=tenant_id)
-        return Created(ModelDocument.model_validate(model), f"/v1/models/{model.id}")
+        document = service.document_of(session, model)
+        return Created(document, f"/v1/models/{model.id}")
 
     return once(create)
 
@@ -52,12 +57,21 @@ def create_model(request: ModelRequest, tenant_id: TenantId, once: OnceDep) -> R
     responses=problem_responses("unauthenticated", "invalid_request"),
 )
 def list_models(
-    tenant_id: TenantId, services: ServicesDep, cursor: CursorDep
+    *,
+    tenant_id: TenantId,
+    services: ServicesDep,
+    cursor: CursorDep,
+    name: Annotated[Text | None, Query(description="Only versions of this name")] = None,
+    alias: Annotated[Text | None, Query(description="Only what this alias points to")] = None,
+    parent_model_id: Annotated[
+        Text | None, Query(description="Only what was compressed from this model")
+    ] = None,
 ) -> Page[ModelDocument]:
     """List the models, newest first."""
+    wanted = {"name": name, "alias": alias, "parent_model_id": parent_model_id}
     with services.database.reading() as session:
-        found = service.page(session, cursor, tenant_id=tenant_id)
-    data = [ModelDocument.model_validate(model) for model in found.rows]
+        found = service.page(session, cursor, tenant_id=tenant_id, **wanted)
+        data = service.documents(session, found.rows)
     return Page(data=data, has_more=found.has_more, **page_bounds(data))
 
 
@@ -69,11 +83,26 @@ def list_models(
 async def get_model(
     model_id: str, tenant_id: TenantId, services: ServicesDep, wait: WaitDep
 ) -> ModelDocument:
-    """Return a model; `Prefer: wait=N` holds the answer while it is validating."""
+    """Return a model, by id or as `name@alias`.
+
+    `Prefer: wait=N` holds the answer while it is validating.
+    """
 
     def read() -> ModelDocument:
         with services.database.reading() as session:
-            model = service.get(session, model_id, tenant_id=tenant_id)
-            return ModelDocument.model_validate(model)
+            model = resolve(session, model_id, tenant_id=tenant_id)
+            return service.document_of(session, model)
 
     return await wait.until(read, lambda model: model.status is not Status.VALIDATING)
+
+
+@router.delete(
+    "/{model_id}",
+    status_code=204,
+    operation_id="delete_model",
+    responses=problem_responses("unauthenticated", "not_found", "in_use"),
+)
+def delete_model(model_id: str, tenant_id: TenantId, services: ServicesDep) -> None:
+    """Delete a model that no alias and no unfinished job uses; finished jobs keep naming it."""
+    with services.database.writing() as session:
+        deletion.delete_model(session, model_id, tenant_id=tenant_id)

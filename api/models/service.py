@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import Session
 
 from api.errors import Fault, InvalidArguments, UnknownArchitecture
 from api.files.service import named_in_body
+from api.models.schemas import ModelDocument, model_document
 from api.pagination import Cursor, Slice, keyset
 from api.pointers import json_pointer
-from api.tenancy import find, owned
+from api.tenancy import owned
 from store.catalog import architectures
 from store.contracts import ModelRequest, NamedArchitecture, document
 from store.database import database_now
 from store.identifiers import new_id
 from store.states import JobKind, Status
 from store.submit import IO_QUEUE, submit
-from store.tables import Model
+from store.tables import Model, ModelAlias, ModelLineage
+from store.versions import next_version
 
 
 def create(session: Session, request: ModelRequest, *, tenant_id: str) -> Model:
@@ -30,6 +34,7 @@ def create(session: Session, request: ModelRequest, *, tenant_id: str) -> Model:
         id=new_id("mdl"),
         tenant_id=tenant_id,
         name=request.name,
+        version=next_version(session, tenant_id=tenant_id, name=request.name),
         file_id=file.id,
         requested=requested,
         status=Status.VALIDATING,
@@ -82,11 +87,46 @@ def _argument_pointer(name: str) -> str:
     return json_pointer(["architecture", "arguments", name])
 
 
-def page(session: Session, cursor: Cursor, *, tenant_id: str) -> Slice[Model]:
-    """Return a page of the tenant's models."""
-    return keyset(session, owned(Model, tenant_id), Model.id, cursor)
+def page(
+    session: Session,
+    cursor: Cursor,
+    *,
+    tenant_id: str,
+    name: str | None = None,
+    alias: str | None = None,
+    parent_model_id: str | None = None,
+) -> Slice[Model]:
+    """Return a page of the tenant's models: those of a name, an alias, a parent, if given."""
+    statement = owned(Model, tenant_id)
+    if name is not None:
+        statement = statement.where(Model.name == name)
+    if alias is not None:
+        statement = statement.where(_is(ModelAlias, ModelAlias.alias == alias))
+    if parent_model_id is not None:
+        made = ModelLineage.parent_model_id == parent_model_id
+        statement = statement.where(_is(ModelLineage, made))
+    return keyset(session, statement, Model.id, cursor)
 
 
-def get(session: Session, model_id: str, *, tenant_id: str) -> Model:
-    """Return a model; raises NotFound."""
-    return find(session, Model, model_id, tenant_id=tenant_id)
+def documents(session: Session, models: Sequence[Model]) -> list[ModelDocument]:
+    """Return the documents of models, with where they come from and what points to them."""
+    ids = [model.id for model in models]
+    rows = session.scalars(select(ModelLineage).where(ModelLineage.model_id.in_(ids)))
+    lineage = {row.model_id: row for row in rows}
+    aliases: dict[str, list[str]] = {model_id: [] for model_id in ids}
+    pointing = select(ModelAlias).where(ModelAlias.model_id.in_(ids)).order_by(ModelAlias.alias)
+    for row in session.scalars(pointing):
+        aliases[row.model_id].append(row.alias)
+    return [
+        model_document(model, lineage=lineage.get(model.id), aliases=aliases[model.id])
+        for model in models
+    ]
+
+
+def document_of(session: Session, model: Model) -> ModelDocument:
+    """Return the document of one model."""
+    return documents(session, [model])[0]
+
+
+def _is(table: type[ModelAlias | ModelLineage], condition: ColumnElement[bool]) -> Any:
+    return exists().where(table.model_id == Model.id, condition)

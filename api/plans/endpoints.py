@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
+from api import deletion
 from api.auth import TenantId
 from api.dependencies import Services, ServicesDep
 from api.idempotency import IDEMPOTENCY_PROBLEMS, Created, OnceDep
@@ -38,6 +39,7 @@ router = APIRouter(prefix="/v1/plans", tags=["plans"])
             "unsupported_media_type",
             "invalid_request",
             "model_rejected",
+            "not_compressible",
             "target_infeasible",
         ),
     },
@@ -99,6 +101,18 @@ async def get_plan(
 ) -> PlanDocument:
     """Return a plan; `Prefer: wait=N` holds the answer while it is planning."""
     return await _settled(services, wait, plan_id, tenant_id)
+
+
+@router.delete(
+    "/{plan_id}",
+    status_code=204,
+    operation_id="delete_plan",
+    responses=problem_responses("unauthenticated", "not_found", "in_use"),
+)
+def delete_plan(plan_id: str, tenant_id: TenantId, services: ServicesDep) -> None:
+    """Delete a plan that is no longer being made."""
+    with services.database.writing() as session:
+        deletion.delete_plan(session, plan_id, tenant_id=tenant_id)
 
 
 async def _settled(services: Services, wait: WaitDep, plan_id: str, tenant_id: str) -> PlanDocument:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
 
-from api.jobs.admission import check_feasible, check_model_ready
+from api.jobs.admission import check_compressible, check_feasible, check_model_ready
+from api.models.references import resolve
 from api.pagination import Cursor, Slice, keyset
 from api.plans.schemas import PlanDocument, PlanSummary, plan_document, plan_summary
 from api.system.endpoints import VERSION
@@ -29,11 +30,13 @@ def create(session: Session, request: PlanRequest, *, tenant_id: str) -> Plan:
 
     Two equal requests at the same moment may make two. Raises one of the errors of `admission`.
     """
-    model = find(session, Model, request.model_id, tenant_id=tenant_id, pointer="/model_id")
+    place = {"tenant_id": tenant_id, "pointer": "/model_id"}
+    model = resolve(session, request.model_id, lock="share", **place)
     check_model_ready(model)
+    check_compressible(model)
     check_feasible(request.targets.compression, model)
     decisive = PlanTargets(compression=request.targets.compression)
-    request = request.model_copy(update={"targets": decisive})
+    request = request.model_copy(update={"targets": decisive, "model_id": model.id})
     key = fingerprint(model, request)
     known = _known(session, key, model)
     if known is not None and known.model_id == model.id:
@@ -92,6 +95,7 @@ def _known(session: Session, key: str, model: Model) -> Plan | None:
         .where(Plan.key == key, Job.state.not_in(failed))
         .order_by(Plan.model_id != model.id, Plan.id.desc())
         .limit(1)
+        .with_for_update(read=True, of=Job)  # nobody deletes what this plan is to share
     )
     return session.scalar(statement)
 

@@ -138,9 +138,10 @@ def _rows(database: Database, blobs: BlobStore, secret: str) -> tuple[str, dict[
         session.add(file)
         session.flush()
         valid = {"file_id": file.id, "requested": {}, "status": Status.READY, "reasons": [], **own}
+        architecture = {"name": "resnet8_cifar", "arguments": {}}
         model = Model(
-            id=new_id("mdl"), name="small", architecture={"name": "resnet8_cifar", "arguments": {}},
-            input=SHAPE, num_classes=10, parameters=1000, macs=50_000, weights_sha256=blob.sha256,
+            id=new_id("mdl"), name="small", version=1, architecture=architecture, input=SHAPE,
+            num_classes=10, parameters=1000, macs=50_000, weights_sha256=blob.sha256,
             limits={"min_parameters": 100, "min_macs": 7000, "min_bytes": 480}, **valid,
         )  # fmt: skip
         dataset = Dataset(

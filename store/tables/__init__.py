@@ -3,7 +3,17 @@
 from store.tables.base import Base, UtcDateTime
 from store.tables.content import Blob, File
 from store.tables.idempotency import IdempotencyKey
-from store.tables.jobs import Artifact, Checkpoint, Job, JobAttempt, JobEvent, JobMetric, Plan
+from store.tables.jobs import (
+    Artifact,
+    Checkpoint,
+    Job,
+    JobAttempt,
+    JobEvent,
+    JobMetric,
+    Plan,
+    Sweep,
+)
+from store.tables.lineage import ModelAlias, ModelLineage, ModelName
 from store.tables.subjects import Dataset, Model
 from store.tables.tenants import ApiKey, AuditEvent, Tenant
 from store.tables.uploads import Upload, UploadPart
@@ -24,9 +34,13 @@ __all__ = [
     "JobEvent",
     "JobMetric",
     "Model",
+    "ModelAlias",
+    "ModelLineage",
+    "ModelName",
     "OutboxMessage",
     "Plan",
     "QueueTurn",
+    "Sweep",
     "Tenant",
     "Upload",
     "UploadPart",

@@ -19,6 +19,18 @@ from store.states import JobKind, JobState
 from store.tables.base import Base, one_of
 
 
+class Sweep(Base):
+    """Several compressions of one model, asked for together; each is a job of its own."""
+
+    __tablename__ = "sweeps"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), index=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)
+    request: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
 class Job(Base):
     """A unit of leased work. `lease_token` fences every write of the attempt that holds it."""
 
@@ -33,7 +45,8 @@ class Job(Base):
     labels: Mapped[dict[str, Any]]
     priority: Mapped[int]
     max_runtime_s: Mapped[int | None]
-    retried_from: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
+    retried_from: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    sweep_id: Mapped[str | None] = mapped_column(ForeignKey("sweeps.id"), index=True)
 
     state: Mapped[str]
     phase: Mapped[str | None]

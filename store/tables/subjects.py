@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     ForeignKey,
     String,
+    UniqueConstraint,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -17,13 +18,19 @@ from store.tables.base import Base, one_of
 
 
 class Model(Base):
-    """An uploaded checkpoint with its architecture; `weights_sha256` is the safetensors copy."""
+    """A network: an uploaded checkpoint with its architecture, or what a compression left.
+
+    `weights_sha256` is its safetensors file. `network_sha256` is the `architecture.json` that an
+    exported network is built from; an uploaded one is built from the registry, and has none.
+    A deleted model keeps its row for the jobs that name it, and nothing that takes room.
+    """
 
     __tablename__ = "models"
     id: Mapped[str] = mapped_column(primary_key=True)
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
     name: Mapped[str]
-    file_id: Mapped[str] = mapped_column(ForeignKey("files.id"))
+    version: Mapped[int]
+    file_id: Mapped[str | None] = mapped_column(ForeignKey("files.id"), index=True)
     requested: Mapped[dict[str, Any]]
     status: Mapped[str]
     reasons: Mapped[list[Any]]
@@ -34,18 +41,26 @@ class Model(Base):
     macs: Mapped[int | None] = mapped_column(BigInteger)
     limits: Mapped[dict[str, Any] | None]
     weights_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"))
+    network_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"))
     created_at: Mapped[datetime]
-    __table_args__ = (one_of("status", Status),)
+    deleted_at: Mapped[datetime | None]
+    __table_args__ = (
+        one_of("status", Status),
+        UniqueConstraint("tenant_id", "name", "version"),
+    )
 
 
 class Dataset(Base):
-    """An uploaded data set; `content_sha256` names the split, `blob_sha256` the canonical copy."""
+    """An uploaded data set; `content_sha256` names the split, `blob_sha256` the canonical copy.
+
+    A deleted one keeps its row for the jobs that name it, as a model does.
+    """
 
     __tablename__ = "datasets"
     id: Mapped[str] = mapped_column(primary_key=True)
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
     name: Mapped[str]
-    file_id: Mapped[str] = mapped_column(ForeignKey("files.id"))
+    file_id: Mapped[str | None] = mapped_column(ForeignKey("files.id"), index=True)
     requested: Mapped[dict[str, Any]]
     status: Mapped[str]
     reasons: Mapped[list[Any]]
@@ -56,4 +71,5 @@ class Dataset(Base):
     content_sha256: Mapped[str | None] = mapped_column(String(64))
     blob_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"))
     created_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
     __table_args__ = (one_of("status", Status),)

@@ -118,7 +118,8 @@ def things(client: Any, world: World) -> dict[str, str]:
     world.finish(lease, ("model.safetensors", b"weights"))
     artifacts = client.get(f"/v1/jobs/{done}/artifacts").json()["data"]
     found["plan_id"] = client.post("/v1/plans", json=world.plan_body()).json()["id"]
-    return found | {"artifact_id": artifacts[0]["id"]}
+    assert client.put(f"/v1/models/{found['model_id']}/aliases/production").status_code == 200
+    return found | {"artifact_id": artifacts[0]["id"], "alias": "production"}
 
 
 @pytest.mark.parametrize(("method", "path"), OF_ONE)

@@ -41,7 +41,7 @@ def test_a_trailing_slash_is_another_path(client: Any) -> None:
         ("DELETE", "/v1/files/file_1/content", "GET, HEAD"),
         ("PUT", "/v1/jobs", "GET, POST"),
         ("GET", "/v1/jobs/job_1/cancel", "POST"),
-        ("PATCH", "/v1/models/mdl_1", "GET"),
+        ("PATCH", "/v1/models/mdl_1", "DELETE, GET"),
         ("POST", "/healthz", "GET"),
     ],
 )

@@ -15,6 +15,7 @@ from store.leases import Lease
 from store.records import ArtifactFile
 from store.states import ErrorCode, JobState, Status
 from store.tables import Dataset, Model, Plan
+from store.versions import next_version
 from tests.support import rows
 
 INPUT = {"shape": [3, 8, 8], "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
@@ -61,8 +62,10 @@ class World:
                 "macs": 50_000,
                 "limits": {"min_parameters": 100, "min_macs": 7000, "min_bytes": 480},
                 "created_at": database_now(session),
-            }
-            model = Model(**(values | columns))
+            } | columns
+            number = {"tenant_id": self.tenant_id, "name": values["name"]}
+            values.setdefault("version", next_version(session, **number))
+            model = Model(**values)
             session.add(model)
         return model.id
 
@@ -144,6 +147,25 @@ class World:
                 code = ErrorCode.DIVERGED
                 assert leases.fail(session, lease, code=code, message="no", retryable=False)
         return lease
+
+    def compress(self, client: Any, **fields: Any) -> str:
+        """Ask for a compression and let it succeed; `result` has its figures (`rows.measured`)."""
+        figures = fields.pop("result", {})
+        response = client.post("/v1/jobs", json=self.job_body(**fields))
+        assert response.status_code == 202, response.text
+        self.succeed(response.json()["id"], **figures)
+        return str(response.json()["id"])
+
+    def succeed(self, job_id: str, **figures: Any) -> None:
+        """Let a queued compression succeed with a network of these figures."""
+        lease = rows.claim(self.database, job_id)
+        files = [
+            ArtifactFile("checkpoint", "model.safetensors", "x/y", self.blob(job_id.encode())),
+            ArtifactFile("architecture", "architecture.json", "x/y", self.blob(b"{}")),
+        ]
+        with self.database.writing() as session:
+            result = rows.compression_result(**figures)
+            records.finish(session, lease, result=result, files=files)
 
     def finish(self, lease: Lease, *contents: tuple[str, bytes]) -> None:
         """Let a running job succeed with artifacts of these names and bytes."""

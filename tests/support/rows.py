@@ -20,6 +20,7 @@ from store.leases import Lease
 from store.lifecycle import transition
 from store.states import ErrorCode, JobKind, JobState, Status
 from store.tables import Base, Checkpoint, Dataset, File, Job, JobAttempt, JobEvent, Model, Plan
+from store.versions import next_version
 
 LEASE_S = 60.0
 WORKER = "worker-1"
@@ -93,6 +94,42 @@ EVALUATION_RESULT: dict[str, Any] = {
         "latency_ms": {"batch 1": {"median_ms": 0.5}},
     },
 }
+
+
+def measured(**figures: Any) -> dict[str, Any]:
+    """Return what a result says of one network: `clean` and `robust` are accuracies, ..."""
+    return {
+        "clean_accuracy": _figure(figures.get("clean", 0.5), 1000),
+        "robust_accuracy": {
+            "pgd-20": _figure(figures.get("robust", 0.5), 1000),
+            "autoattack": _figure(figures.get("robust", 0.5), 64),
+        },
+        "parameters": figures.get("parameters", 250),
+        "macs": figures.get("macs", 20_000),
+        "bytes": figures.get("bytes", 1080),
+        "latency_ms": {"batch 1": {"median_ms": figures.get("latency_ms", 0.25)}},
+    }
+
+
+def _figure(value: float, n: int) -> dict[str, Any]:
+    interval = [round(max(value - 0.1, 0.0), 6), round(min(value + 0.1, 1.0), 6)]
+    return {"value": value, "n": n, "interval": interval, "label": "result"}
+
+
+DENSE: dict[str, Any] = measured(
+    clean=0.9, robust=0.4, parameters=1000, macs=50_000, bytes=4080, latency_ms=0.5
+)
+
+
+def compression_result(**figures: Any) -> dict[str, Any]:
+    """Return the result of a compression that has succeeded."""
+    return {
+        "targets": [],
+        "verdict": EVALUATION_RESULT["verdict"],
+        "before": DENSE,
+        "after": measured(**figures),
+        "ratio": DENSE["parameters"] / figures.get("parameters", 250),
+    }
 
 
 def blob_of(content: bytes) -> StoredBlob:
@@ -169,6 +206,7 @@ def add_model(session: Session, tenant_id: str) -> str:
         id=new_id("mdl"),
         tenant_id=tenant_id,
         name="resnet20",
+        version=next_version(session, tenant_id=tenant_id, name="resnet20"),
         file_id=add_file(session, tenant_id, b"a checkpoint"),
         requested={"architecture": "auto"},
         status=Status.VALIDATING,

@@ -14,11 +14,18 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from cstar_core.architectures import Architecture, build
+from cstar_core.architectures import Architecture, build, stem_name
 from cstar_core.evaluate.networks import file_sha256
+from cstar_core.export import write_model
+from cstar_core.factorization import factorise
 from cstar_core.files.checkpoints import write_weights
 from cstar_core.files.datasets import DatasetArrays, write_dataset
+from cstar_core.layers import count_parameters, describe
+from cstar_core.pipeline.budgets import budgets_within
+from cstar_core.pipeline.task import Limits
+from cstar_core.ranks import Inventory, plan_network
 from cstar_core.reporting import SCHEMA_PATH
 from store.contracts import JobRequest, document
 from store.results import EvaluationResult
@@ -171,6 +178,32 @@ def _complete(folder: Path, said: list[Any]) -> None:
     metrics = {m.name: m.value for m in said if isinstance(m, Metric)}
     assert metrics["clean_accuracy"] == result.result["after"]["clean_accuracy"]["value"]
     assert "pgd-20" in metrics
+
+
+def factorised(network: nn.Module) -> nn.Module:
+    layers = describe(network, (1, 28, 28), stem=stem_name(ARCHITECTURE))
+    budgets = budgets_within(Limits(ratio=1.5), Inventory.of(network, layers))
+    proposal = plan_network(network, layers, budgets, multiple=1)
+    return factorise(network, proposal.recommended).eval()
+
+
+@pytest.mark.usefixtures("as_runner")
+def test_a_compressed_network_is_judged_beside_what_it_was_made_of(tmp_path: Path) -> None:
+    folder = lay_out(tmp_path, baseline=True)
+    dense = build(ARCHITECTURE, seed=2).eval()
+    small = factorised(dense)
+    images = {"input_shape": (1, 28, 28), "mean": [0.5], "std": [0.25], "num_classes": 3}
+    write_model(folder / "network", small, **images)
+    spec = json.loads((folder / SPEC_FILE).read_text())
+    spec["subject"] |= {"exported": True, "architecture": {"name": "cstar-architecture"}}
+    (folder / SPEC_FILE).write_text(json.dumps(spec))
+    case = make_case(spec_of(folder), folder)
+    seen = case.data.examples(torch.device("cpu")).images[:4] / 255
+
+    torch.testing.assert_close(case.after.model(seen), small((seen - 0.5) / 0.25))
+    judged = here(folder)[-1].result
+    assert judged["after"]["parameters"] == count_parameters(small)
+    assert judged["before"]["parameters"] == count_parameters(dense) > count_parameters(small)
 
 
 def test_a_baseline_is_what_the_model_is_compared_with(tmp_path: Path) -> None:

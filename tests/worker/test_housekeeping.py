@@ -14,9 +14,10 @@ from sqlalchemy import select, update
 from store import idempotency, uploads
 from store.blobs import folder_of
 from store.database import database_now
+from store.lifecycle import transition
 from store.parts import Layout, open_parts
 from store.states import JobState, UploadStatus
-from store.tables import Blob, IdempotencyKey, Upload
+from store.tables import Blob, IdempotencyKey, Job, Upload
 from tests.support import rows
 from tests.worker.shop import PATIENCE_S, WEIGHTS, Shop
 from worker import housekeeping
@@ -125,6 +126,22 @@ def test_an_upload_that_has_been_over_for_a_week_is_forgotten(shop: Shop) -> Non
         session.get_one(Upload, upload_id).finished_at = database_now(session) - timedelta(days=8)
     keeper(shop).collect()
     assert upload_status(shop, upload_id) is None
+
+
+def test_an_old_job_is_removed_before_the_garbage_is_collected(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "GARBAGE_INTERVAL_S", 0.0)
+    shop = shop.with_settings(retention_jobs_days=30.0)
+    old, young = shop.add_job(), shop.add_job()
+    with shop.database.writing() as session:
+        for job_id, days in ((old, 31), (young, 29)):
+            assert transition(session, job_id, JobState.CANCELLED)
+            ended = database_now(session) - timedelta(days=days)
+            session.get_one(Job, job_id).finished_at = ended
+    keeper(shop).collect_when_due()
+    with shop.database.reading() as session:
+        assert session.scalars(select(Job.id)).all() == [young]
 
 
 def test_a_blob_that_is_due_is_scrubbed_and_one_that_rotted_is_reported(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from store.states import JobKind, JobState
 from store.tables import Job, Model
@@ -77,6 +78,22 @@ def test_an_evaluation_finds_its_inputs_and_those_of_its_baseline(shop: Shop) ->
     assert (spec["kind"], spec["subject"]["model"]["id"]) == (JobKind.EVALUATE, job.model_id)
     assert spec["subject"]["baseline"]["model"]["id"] == baseline.id
     assert spec["subject"]["dataset"]["id"] == job.dataset_id
+
+
+def test_an_evaluation_of_a_compressed_network_finds_it_as_it_was_exported(shop: Shop) -> None:
+    attempt, network = shop.attempt(shop.add_evaluation()), shop.put(b"{}")
+    with shop.database.writing() as session:
+        session.execute(update(Model).values(network_sha256=network))
+        job = session.get_one(Job, attempt.lease.job_id)
+        job.request = {**job.request, "baseline_model_id": job.model_id}
+    with workspace(attempt) as folder:
+        spec = json.loads((folder / "spec.json").read_text())
+
+        assert set(files(folder)) == {"dataset.npz", "spec.json"}
+        for name in ("network", "baseline"):
+            exported = {"model.safetensors": WEIGHTS, "architecture.json": b"{}"}
+            assert files(folder / name) == exported
+    assert (spec["subject"]["exported"], spec["subject"]["baseline"]["exported"]) == (True, True)
 
 
 def test_an_evaluation_without_a_baseline_finds_none(shop: Shop) -> None:

@@ -12,7 +12,7 @@ from cstar_core.architectures import Architecture
 from cstar_core.attacks import ThreatModel
 from cstar_core.evaluate.data import Evaluated
 from cstar_core.evaluate.judging import Case, judge, write_files
-from cstar_core.evaluate.networks import Candidate, candidate, of_weights
+from cstar_core.evaluate.networks import Candidate, Reading, candidate, of_weights, open_network
 from cstar_core.evaluation.settings import EvaluationSettings
 from cstar_core.files.datasets import load_dataset
 from cstar_core.pipeline import Interrupted, State
@@ -62,9 +62,9 @@ def make_case(spec: Spec, folder: Path) -> Case:
     before = None
     if "baseline" in subject:
         facts["baseline"] = subject["baseline"]["model"]
-        before = _network(subject["baseline"], folder / "baseline.safetensors")
+        before = _network(subject["baseline"], folder / "baseline.safetensors", folder / "baseline")
     return Case(
-        after=_network(subject, folder / "weights.safetensors"),
+        after=_network(subject, folder / "weights.safetensors", folder / "network"),
         before=before,
         data=Evaluated.of(load_dataset(folder / "dataset.npz")),
         settings=EvaluationSettings(
@@ -78,17 +78,16 @@ def make_case(spec: Spec, folder: Path) -> Case:
     )
 
 
-def _network(subject: Mapping[str, Any], weights: Path) -> Candidate:
-    architecture = Architecture.from_json(subject["architecture"])
+def _network(subject: Mapping[str, Any], weights: Path, exported: Path) -> Candidate:
+    """Open a network of the registry in `weights`, or one that was exported to a folder."""
     images, facts = subject["input"], subject["model"]
-    model = of_weights(architecture, load_file(weights), mean=images["mean"], std=images["std"])
     channels, height, width = images["shape"]
-    return candidate(
-        str(facts["name"]),
-        model,
-        shape=(channels, height, width),
-        weights_sha256=str(facts["weights_sha256"]),
-    )
+    name, shape = str(facts["name"]), (channels, height, width)
+    if subject.get("exported", False):
+        return open_network(exported, name=name, shape=shape, reading=Reading())
+    architecture = Architecture.from_json(subject["architecture"])
+    model = of_weights(architecture, load_file(weights), mean=images["mean"], std=images["std"])
+    return candidate(name, model, shape=shape, weights_sha256=str(facts["weights_sha256"]))
 
 
 def _say_figures(observer: RunnerObserver, network: Mapping[str, Any]) -> None:
