@@ -188,3 +188,21 @@ class InvalidTransition(DomainError):
     """The job's state does not allow the action."""
 
     code = "invalid_transition"
+
+
+class InvalidWebhookUrl(DomainError):
+    """A webhook may not be sent to this URL."""
+
+    code = "invalid_webhook_url"
+
+
+class TooManyWebhookEndpoints(DomainError):
+    """The tenant has as many endpoints as one may have."""
+
+    code = "too_many_webhook_endpoints"
+
+
+class WebhookEndpointDisabled(DomainError):
+    """Nothing is sent to an endpoint that is disabled."""
+
+    code = "webhook_endpoint_disabled"

@@ -24,6 +24,8 @@ from api.plans.endpoints import router as plans
 from api.system.endpoints import VERSION
 from api.system.endpoints import router as system
 from api.uploads.endpoints import router as uploads
+from api.webhooks.delivery_endpoints import router as webhook_deliveries
+from api.webhooks.endpoints import router as webhook_endpoints
 from api.workers.endpoints import router as workers
 from store import tracing
 from store.settings import Settings
@@ -41,6 +43,8 @@ _ROUTERS = (  # the first is found first: polls of jobs come more often than all
     artifacts,
     architectures,
     workers,
+    webhook_endpoints,
+    webhook_deliveries,
     system,
 )
 

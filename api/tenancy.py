@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Select, select
@@ -47,7 +48,8 @@ def find(
     # PostgreSQL refuses NUL in text; no identifier holds what cannot be printed.
     row = session.scalar(statement) if identifier.isprintable() else None
     if row is None:
-        raise missing(entity.__name__.lower(), identifier, pointer=pointer)
+        noun = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", entity.__name__).lower()
+        raise missing(noun, identifier, pointer=pointer)
     return row
 
 

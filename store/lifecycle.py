@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from store.database import database_now
 from store.states import FINAL, LEASED, JobState, sources
 from store.tables import Checkpoint, Job, JobAttempt, JobEvent, OutboxMessage
+from store.webhooks.events import announce_job
 
 
 class LeaseLost(Exception):
@@ -30,7 +31,7 @@ def transition(
     event: Mapping[str, Any] | None = None,
     outcome: str | None = None,
 ) -> Job | None:
-    """Move a job to `target` if it may go there, with its event and outbox rows.
+    """Move a job to `target` if it may go there, with its event, outbox and webhook rows.
 
     `origin` narrows the states it may come from, `token` demands the lease, `where` adds a
     condition. `outcome` closes the running attempt. Returns the job as it now is, or None when
@@ -54,6 +55,7 @@ def transition(
     if outcome is not None:
         _close_attempt(session, job, outcome, lease_end)
     add_event(session, job, f"job.{target}", event or {})
+    announce_job(session, job)
     if target is JobState.QUEUED:
         dispatch(session, job)
     if target in FINAL:  # nothing resumes from here

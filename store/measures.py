@@ -16,8 +16,17 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from store.database import database_now
-from store.states import LEASED, JobState
-from store.tables import Blob, Job, JobAttempt, JobEvent, OutboxMessage, Worker
+from store.states import LEASED, DeliveryStatus, JobState
+from store.tables import (
+    Blob,
+    Job,
+    JobAttempt,
+    JobEvent,
+    OutboxMessage,
+    WebhookDelivery,
+    WebhookEndpoint,
+    Worker,
+)
 
 RECENT_JOBS = 100
 WORKER_SILENT_S = 90.0  # three beats of an idle worker (worker.identity)
@@ -58,6 +67,8 @@ class Measures:
     blobs: int
     blob_bytes: int
     damaged_blobs: int
+    webhook_deliveries: dict[str, int]
+    webhook_lag_s: float
     recent: tuple[RecentJob, ...]
 
 
@@ -79,6 +90,8 @@ def measure(session: Session) -> Measures:
         blobs=blobs,
         blob_bytes=int(blob_bytes),
         damaged_blobs=damaged_blobs,
+        webhook_deliveries=_deliveries(session),
+        webhook_lag_s=_age(_overdue_since(session), now),
         recent=_recent(session),
     )
 
@@ -129,6 +142,23 @@ def _outbox(session: Session) -> tuple[int, datetime | None]:
     oldest = func.min(due_at, type_=OutboxMessage.created_at.type)
     count, since = session.execute(select(func.count(), oldest).select_from(OutboxMessage)).one()
     return count, since
+
+
+def _deliveries(session: Session) -> dict[str, int]:
+    rows = session.execute(
+        select(WebhookDelivery.status, func.count()).group_by(WebhookDelivery.status)
+    )
+    return {str(status): count for status, count in rows}
+
+
+def _overdue_since(session: Session) -> datetime | None:
+    """Return since when the longest waiting delivery to an enabled endpoint is due."""
+    first = func.min(WebhookDelivery.next_attempt_at, type_=WebhookDelivery.next_attempt_at.type)
+    return session.scalar(
+        select(first)
+        .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
+        .where(WebhookDelivery.status == DeliveryStatus.PENDING, WebhookEndpoint.enabled)
+    )
 
 
 def _workers(session: Session, now: datetime) -> dict[str, int]:

@@ -15,6 +15,7 @@ from store.leases import Lease
 from store.lifecycle import LeaseLost, add_event, hold, transition
 from store.states import LEASED, JobKind, JobState, Status
 from store.tables import Artifact, Checkpoint, Dataset, Job, JobAttempt, JobMetric, Model
+from store.webhooks.events import announce_subject
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ def finish_model_validation(
     model = session.get_one(Model, job.model_id)
     model.status = Status.REJECTED if findings["reasons"] else Status.READY
     model.reasons = findings["reasons"]
+    announce_subject(session, model)
     if weights is not None:
         remember(session, weights)
         model.weights_sha256 = weights.sha256
@@ -151,6 +153,7 @@ def finish_dataset_validation(
     dataset = session.get_one(Dataset, job.dataset_id)
     dataset.status = Status.REJECTED if findings["reasons"] else Status.READY
     dataset.reasons = findings["reasons"]
+    announce_subject(session, dataset)
     if blob is not None:
         remember(session, blob)
         dataset.blob_sha256 = blob.sha256
@@ -171,6 +174,7 @@ def fail_subject(session: Session, job: Job) -> None:
         return
     subject.status = Status.REJECTED
     subject.reasons = [{"code": job.error["code"], "detail": job.error["message"]}]
+    announce_subject(session, subject)
 
 
 def _finish_validation(session: Session, lease: Lease, findings: Mapping[str, Any]) -> Job:

@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     runner_threads: int = Field(0, ge=0)
     sandbox: Literal["auto", "required", "off"] = "auto"
 
+    webhook_allow_private: bool = False  # and http://; for tests and closed networks
+
     log_format: Literal["text", "json"] = "text"
     traces: str | None = Field(None, pattern=r"^(otlp|file:///.+)$")
     metrics_token: SecretStr | None = None

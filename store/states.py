@@ -97,6 +97,36 @@ class Damage(StrEnum):
     DAMAGED = "damaged"
 
 
+class WebhookEvent(StrEnum):
+    """What an endpoint can be told of; a job here is one that a client asked for."""
+
+    JOB_QUEUED = "job.queued"
+    JOB_RUNNING = "job.running"
+    JOB_PAUSED = "job.paused"
+    JOB_SUCCEEDED = "job.succeeded"
+    JOB_FAILED = "job.failed"
+    JOB_CANCELLED = "job.cancelled"
+    MODEL_READY = "model.ready"
+    MODEL_REJECTED = "model.rejected"
+    DATASET_READY = "dataset.ready"
+    DATASET_REJECTED = "dataset.rejected"
+
+
+class DeliveryStatus(StrEnum):
+    """Where a webhook delivery is; one that waits for its next attempt is pending."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+class DisabledReason(StrEnum):
+    """Why the service itself has disabled a webhook endpoint."""
+
+    GONE = "gone"
+    FAILING = "failing"
+
+
 class ErrorCode(StrEnum):
     """The codes of a failed job's `error`; docs/errors.md says what each asks of the client."""
 

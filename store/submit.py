@@ -15,6 +15,7 @@ from store.lifecycle import add_event, dispatch
 from store.origins import origin
 from store.states import JobKind, JobState
 from store.tables import Job
+from store.webhooks.events import announce_job
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ def submit(
     session.add(job)
     session.flush()
     add_event(session, job, f"job.{JobState.QUEUED}", origin())
+    announce_job(session, job)
     dispatch(session, job)
     logger.info("queued a job: %s", kind, extra={"job_id": job.id})
     return job

@@ -13,6 +13,7 @@ from store.parts import open_parts
 from store.retention import Retention, remove_expired
 from store.scrub import Scrubber
 from store.settings import Settings
+from store.webhooks.deliveries import FORGET_AT_ONCE, forget
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Housekeeper:
             self._next_collection_at = now + GARBAGE_INTERVAL_S
             self.retain()
             self.collect(orphans=now >= self._next_orphans_at)
+            self.forget_deliveries()
             if now >= self._next_orphans_at:
                 self._next_orphans_at = now + ORPHAN_INTERVAL_S
 
@@ -80,6 +82,13 @@ class Housekeeper:
         swept = self._blobs.sweep_staging(grace_s=GARBAGE_GRACE_S) + self._end_uploads()
         if removed or swept:
             logger.info("removed %d blobs and %d left-overs", len(removed), swept)
+
+    def forget_deliveries(self) -> None:
+        """Remove old webhook deliveries, a thousand in a transaction."""
+        removed = FORGET_AT_ONCE
+        while removed == FORGET_AT_ONCE:
+            with self._database.writing() as session:
+                removed = forget(session)
 
     def _end_uploads(self) -> int:
         """End uploads whose time is up; returns of how many something was removed."""

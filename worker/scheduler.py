@@ -2,7 +2,8 @@
 
 `python -m worker.scheduler`. Any number may run: a second wake-up call claims nothing. Taking jobs
 back has a thread of its own, so that a broker that hangs keeps no job waiting; garbage and
-scrubbing have another (`worker.housekeeping`), so that they keep no call waiting.
+scrubbing have another (`worker.housekeeping`), so that they keep no call waiting; webhooks have
+their own (`worker.webhooks`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from store.tracing import HEADER, TracingUnavailable, configure_tracing, span
 from worker.app import TASK_NAME, app
 from worker.broker import broker_url, publisher_options
 from worker.housekeeping import Housekeeper
+from worker.webhooks.deliverer import FINISH_S, POLL_S, Deliverer
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +145,12 @@ def main() -> None:
     housekeeper = Housekeeper(database, BlobStore(settings().resolved_blob_url), settings())
     keeping = threading.Thread(target=housekeeper.run, args=[stop], daemon=True)
     keeping.start()
+    delivering = threading.Thread(
+        target=Deliverer(database, settings()).run, args=[stop], daemon=True
+    )
+    delivering.start()
     Scheduler(database, settings()).run(stop)
+    delivering.join(FINISH_S + POLL_S)
 
 
 if __name__ == "__main__":

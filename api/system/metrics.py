@@ -125,6 +125,9 @@ def _watchers(measures: Measures) -> Iterator[Metric]:
     workers: Values = {(queue,): float(count) for queue, count in measures.workers.items()}
     help_text = "Workers heard of within 90 s, by the queue they serve."
     yield _labelled(GaugeMetricFamily, "cstar_workers", help_text, workers, "queue")
+    told: Values = {(how,): float(n) for how, n in measures.webhook_deliveries.items()}
+    help_text = "Webhook deliveries of the last 30 days."
+    yield _labelled(GaugeMetricFamily, "cstar_webhook_deliveries", help_text, told, "status")
     plain = {
         "cstar_running_attempts": ("Attempts under way.", measures.attempts.get("running", 0)),
         "cstar_expired_leases": ("Leases that ran out and were not taken back yet.",
@@ -132,6 +135,8 @@ def _watchers(measures: Measures) -> Iterator[Metric]:
         "cstar_outbox_messages": ("Wake-up calls not published yet.", measures.outbox_messages),
         "cstar_outbox_lag_seconds": ("Since when the oldest of them is due.",
                                       measures.outbox_lag_s),
+        "cstar_webhook_lag_seconds": ("Since when the oldest webhook delivery is due.",
+                                      measures.webhook_lag_s),
         "cstar_blobs": ("Blobs that have a row.", measures.blobs),
         "cstar_blob_bytes": ("Bytes of these blobs.", measures.blob_bytes),
         "cstar_damaged_blobs": ("Those that a scrub found rotten or gone.",

@@ -17,6 +17,7 @@ from store.tables.lineage import ModelAlias, ModelLineage, ModelName
 from store.tables.subjects import Dataset, Model
 from store.tables.tenants import ApiKey, AuditEvent, Tenant
 from store.tables.uploads import Upload, UploadPart
+from store.tables.webhooks import WebhookDelivery, WebhookEndpoint
 from store.tables.work import OutboxMessage, QueueTurn, Worker
 
 __all__ = [
@@ -45,5 +46,7 @@ __all__ = [
     "Upload",
     "UploadPart",
     "UtcDateTime",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "Worker",
 ]

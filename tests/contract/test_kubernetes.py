@@ -152,7 +152,7 @@ def test_a_scaler_asks_for_a_metric_that_the_service_tells(name: str) -> None:
     labels = set(re.findall(r"(\w+)!?=", metric[1]))
     count = (JobCount("cpu.default", "compress", "running", 1),)
     nothing: dict[str, Any] = {
-        key: {} for key in ("oldest_wait_s", "errors", "attempts", "workers")
+        key: {} for key in ("oldest_wait_s", "errors", "attempts", "workers", "webhook_deliveries")
     }
     zeros: dict[str, Any] = dict.fromkeys(
         (
@@ -162,6 +162,7 @@ def test_a_scaler_asks_for_a_metric_that_the_service_tells(name: str) -> None:
             "blobs",
             "blob_bytes",
             "damaged_blobs",
+            "webhook_lag_s",
         ),
         0,
     )

@@ -30,6 +30,7 @@ from tests.support.rows import (
     read_job,
     running_job,
 )
+from tests.support.webhooks import add_delivery, add_endpoint
 
 REVISIONS = [
     script.revision
@@ -75,6 +76,7 @@ def _fill_the_rest(database: Database, tenant_id: str, job_id: str) -> None:
         session.add(ModelLineage(model_id=own["model_id"], parent_model_id=parent, job_id=job_id))
         session.add(ModelAlias(name="resnet20", alias="production", updated_at=now, **own))
         session.add(Sweep(id="swp_1", dataset_id=dataset, request={}, created_at=now, **own))
+    add_delivery(database, add_endpoint(database, tenant_id))
 
 
 def tables(database: Database) -> set[str]:

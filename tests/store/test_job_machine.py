@@ -6,6 +6,7 @@ more briefly, on PostgreSQL.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,11 +33,12 @@ from store.database import Database
 from store.leases import Lease
 from store.lifecycle import LeaseLost
 from store.line import LONGEST_WAIT_S
-from store.states import FINAL, LEASED, ErrorCode, JobKind, JobState
+from store.states import FINAL, LEASED, ErrorCode, JobKind, JobState, WebhookEvent
 from store.submit import submit
-from store.tables import Job, JobAttempt, JobEvent, OutboxMessage
+from store.tables import Job, JobAttempt, JobEvent, OutboxMessage, WebhookDelivery
 from tests.support.databases import empty
 from tests.support.rows import LEASE_S, add_tenant, move
+from tests.support.webhooks import add_endpoint, deliveries_of
 
 MAX_ATTEMPTS = 3
 MAX_JOBS = 5
@@ -103,6 +105,7 @@ class Jobs(RuleBasedStateMachine):
         empty(self.database)
         self.clock.now = MIDNIGHT
         self.tenants = [add_tenant(self.database) for _ in range(2)]
+        self.endpoints = [add_endpoint(self.database, tenant) for tenant in self.tenants]
         self.jobs: dict[str, Expected] = {}
         self.dead: list[Lease] = []
         self.published: dict[str, int] = defaultdict(int)
@@ -349,13 +352,26 @@ class Jobs(RuleBasedStateMachine):
             attempts = by_job(session.scalars(select(JobAttempt).order_by(JobAttempt.number)))
             events = by_job(session.scalars(select(JobEvent).order_by(JobEvent.seq)))
             calls = by_job(session.scalars(select(OutboxMessage)))
+        told = [told_of(delivery) for delivery in self.deliveries()]
         assert rows.keys() == self.jobs.keys()
         for name, job in self.jobs.items():
             agrees(rows[name], job)
             attempts_are_in_order(attempts[name], job)
             every_transition_has_one_event(events[name], rows[name], job)
+            announced = [kind for about, kind in told if about == name]
+            assert announced == [kind for kind in job.transitions if kind in set(WebhookEvent)]
             # a call each time it was queued; another only when the broker has lost calls
             assert len(calls[name]) + self.published[name] == job.calls
+
+    def deliveries(self) -> list[WebhookDelivery]:
+        return [one for found in self.endpoints for one in deliveries_of(self.database, found)]
+
+
+def told_of(delivery: WebhookDelivery) -> tuple[str, str]:
+    """Return the job that a delivery is about, and what it says of it."""
+    message = json.loads(delivery.body)
+    assert message["type"] == delivery.type
+    return message["data"]["id"], delivery.type
 
 
 def by_job(rows: Any) -> dict[str, list[Any]]:

@@ -1,0 +1,1 @@
+"""Webhook endpoints and their deliveries. The scheduler's process sends them."""

@@ -1,0 +1,165 @@
+"""Making, changing and finding webhook endpoints, and looking at their deliveries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.errors import (
+    Fault,
+    InvalidWebhookUrl,
+    TooManyWebhookEndpoints,
+    WebhookEndpointDisabled,
+)
+from api.pagination import Cursor, Slice, keyset
+from api.tenancy import find, owned
+from api.webhooks.schemas import WebhookEndpointChanges, WebhookEndpointRequest
+from store.database import database_now
+from store.identifiers import new_id
+from store.states import DeliveryStatus
+from store.tables import WebhookDelivery, WebhookEndpoint
+from store.webhooks import deliveries, events, signing
+from store.webhooks.destinations import ForbiddenDestination, read_url
+
+MAX_ENDPOINTS = 20  # of a tenant: each transition of a job writes a row for each of them
+
+
+def create(
+    session: Session, request: WebhookEndpointRequest, *, tenant_id: str, allow_private: bool
+) -> WebhookEndpoint:
+    """Add an endpoint with a fresh secret; raises InvalidWebhookUrl, TooManyWebhookEndpoints."""
+    _check_url(request.url, allow_private=allow_private)
+    _check_room(session, tenant_id)
+    endpoint = WebhookEndpoint(
+        id=new_id("whe"),
+        tenant_id=tenant_id,
+        url=request.url,
+        description=request.description,
+        events=_names(request.events),
+        enabled=request.enabled,
+        secret=signing.new_secret(),
+        created_at=database_now(session),
+    )
+    session.add(endpoint)
+    session.flush()
+    return endpoint
+
+
+def change(
+    session: Session,
+    endpoint_id: str,
+    changes: WebhookEndpointChanges,
+    *,
+    tenant_id: str,
+    allow_private: bool,
+) -> WebhookEndpoint:
+    """Change what is named; raises NotFound, InvalidWebhookUrl."""
+    endpoint = _locked(session, endpoint_id, tenant_id=tenant_id)
+    if changes.url is not None:
+        _check_url(changes.url, allow_private=allow_private)
+        endpoint.url = changes.url
+    if changes.description is not None:
+        endpoint.description = changes.description
+    if changes.events is not None:
+        endpoint.events = _names(changes.events)
+    if changes.enabled:
+        deliveries.enable(endpoint)
+    elif changes.enabled is not None:
+        endpoint.enabled = False
+    session.flush()
+    return endpoint
+
+
+def remove(session: Session, endpoint_id: str, *, tenant_id: str) -> None:
+    """Remove an endpoint with all its deliveries; raises NotFound."""
+    session.delete(get(session, endpoint_id, tenant_id=tenant_id))
+
+
+def rotate(
+    session: Session, endpoint_id: str, *, tenant_id: str, overlap_s: int
+) -> WebhookEndpoint:
+    """Give an endpoint a new secret; the last one signs beside it for `overlap_s` seconds."""
+    endpoint = _locked(session, endpoint_id, tenant_id=tenant_id)
+    endpoint.previous_secret = endpoint.secret
+    endpoint.previous_secret_expires_at = database_now(session) + timedelta(seconds=overlap_s)
+    endpoint.secret = signing.new_secret()
+    session.flush()
+    return endpoint
+
+
+def test(session: Session, endpoint_id: str, *, tenant_id: str) -> WebhookDelivery:
+    """Add a test delivery, also to an endpoint that is disabled; raises NotFound."""
+    return events.add_test(session, get(session, endpoint_id, tenant_id=tenant_id))
+
+
+def redeliver(session: Session, delivery_id: str, *, tenant_id: str) -> WebhookDelivery:
+    """Make a delivery due again; raises NotFound, WebhookEndpointDisabled."""
+    delivery = get_delivery(session, delivery_id, tenant_id=tenant_id)
+    endpoint = session.get_one(WebhookEndpoint, delivery.endpoint_id)
+    if not endpoint.enabled and delivery.type != events.TEST_EVENT:
+        raise WebhookEndpointDisabled(
+            f"{endpoint.id} is disabled, so nothing is sent to it. PATCH it with enabled: true."
+        )
+    deliveries.redeliver(session, delivery)
+    return delivery
+
+
+def get(session: Session, endpoint_id: str, *, tenant_id: str) -> WebhookEndpoint:
+    """Return an endpoint; raises NotFound."""
+    return find(session, WebhookEndpoint, endpoint_id, tenant_id=tenant_id)
+
+
+def page(session: Session, cursor: Cursor, *, tenant_id: str) -> Slice[WebhookEndpoint]:
+    """Return a page of the tenant's endpoints."""
+    return keyset(session, owned(WebhookEndpoint, tenant_id), WebhookEndpoint.id, cursor)
+
+
+def get_delivery(session: Session, delivery_id: str, *, tenant_id: str) -> WebhookDelivery:
+    """Return a delivery; raises NotFound."""
+    return find(session, WebhookDelivery, delivery_id, tenant_id=tenant_id)
+
+
+def page_of_deliveries(
+    session: Session,
+    cursor: Cursor,
+    endpoint_id: str,
+    *,
+    tenant_id: str,
+    status: DeliveryStatus | None,
+) -> Slice[WebhookDelivery]:
+    """Return a page of an endpoint's deliveries; raises NotFound."""
+    endpoint = get(session, endpoint_id, tenant_id=tenant_id)
+    statement = owned(WebhookDelivery, tenant_id).where(WebhookDelivery.endpoint_id == endpoint.id)
+    if status is not None:
+        statement = statement.where(WebhookDelivery.status == status)
+    return keyset(session, statement, WebhookDelivery.id, cursor)
+
+
+def _locked(session: Session, endpoint_id: str, *, tenant_id: str) -> WebhookEndpoint:
+    """Return an endpoint nobody else changes meanwhile; announcing to it goes on."""
+    endpoint = get(session, endpoint_id, tenant_id=tenant_id)
+    session.refresh(endpoint, with_for_update={"key_share": True})
+    return endpoint
+
+
+def _names(chosen: Iterable[str]) -> list[str]:
+    return sorted({str(event) for event in chosen})
+
+
+def _check_url(url: str, *, allow_private: bool) -> None:
+    try:
+        read_url(url, allow_private=allow_private)
+    except ForbiddenDestination as error:
+        raise InvalidWebhookUrl(str(error), faults=[Fault(str(error), pointer="/url")]) from None
+
+
+def _check_room(session: Session, tenant_id: str) -> None:
+    count = select(func.count()).where(WebhookEndpoint.tenant_id == tenant_id)
+    if session.scalars(count).one() >= MAX_ENDPOINTS:
+        raise TooManyWebhookEndpoints(
+            f"There are {MAX_ENDPOINTS} endpoints already; delete one that is not used any more.",
+            members={"limit": MAX_ENDPOINTS},
+        )
