@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 PEERS := .venv/.peers
 PACKAGES := api benchmarks cstar_client cstar_core migrations stack store tests worker
 
-.PHONY: help demo test bench chaos up format lint types arrows tests generate lock clean
+.PHONY: help demo test bench chaos fuzz up format lint types arrows tests generate lock clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -20,6 +20,9 @@ bench: $(PEERS)  ## measure speed beside the peers; DATA=folder adds trained CIF
 
 chaos: $(INSTALLED)  ## kill processes at seeded times, on every broker and database (20 minutes)
 	$(BIN)/python -m tests.chaos
+
+fuzz: $(INSTALLED)  ## requests made up from openapi.json against a real API (10 minutes; MINUTES=2, SEED=1)
+	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 up: $(INSTALLED)  ## keep the stack running on http://127.0.0.1:8000 until Ctrl-C
 	$(BIN)/python -m stack up

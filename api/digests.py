@@ -11,8 +11,11 @@ _PREFIX = "sha-256="
 
 
 def announced_sha256(header: str | None) -> str | None:
-    """Return the hexadecimal SHA-256 a `Content-Digest` names; raises a 400 problem."""
-    if header is None:
+    """Return the hexadecimal SHA-256 a `Content-Digest` names; raises a 400 problem.
+
+    An empty field is an empty dictionary, the same as none (RFC 9651, 4.2).
+    """
+    if header is None or not header.strip():
         return None
     members = [member.strip() for member in header.split(",")]
     values = [member.removeprefix(_PREFIX) for member in members if member.startswith(_PREFIX)]

@@ -50,12 +50,12 @@ _ROUTERS = (  # the first is found first: polls of jobs come more often than all
 
 
 class Service(FastAPI):
-    """FastAPI with problem documents in its OpenAPI description."""
+    """FastAPI with an OpenAPI description that is complete."""
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document, made once."""
         if self.openapi_schema is None:
-            self.openapi_schema = openapi.with_problems(super().openapi())
+            self.openapi_schema = openapi.completed(super().openapi())
         return self.openapi_schema
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 import anyio
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 MAX_WAIT_S = 60
@@ -46,7 +46,18 @@ async def pause(seconds: float) -> None:
     await anyio.sleep(seconds)
 
 
-async def waiting(request: Request, response: Response) -> Wait:
+async def waiting(
+    request: Request,
+    response: Response,
+    _prefer: Annotated[  # for the description; `Wait` reads every such header there is
+        str | None,
+        Header(
+            alias="Prefer",
+            description=f"`wait=N` holds the answer for up to N seconds, at most {MAX_WAIT_S}",
+            examples=["wait=20"],
+        ),
+    ] = None,
+) -> Wait:
     """Return how long the client of a request is ready to wait (no thread is needed for it)."""
     return Wait(request, response)
 

@@ -52,7 +52,12 @@ async def upload_file(
     tenant_id: TenantId,
     services: ServicesDep,
     content_digest: Annotated[
-        str | None, Header(description="`sha-256=:base64:` (RFC 9530); checked when given")
+        str | None,
+        Header(
+            description="`sha-256=:base64:` (RFC 9530); checked when given",
+            alias="Content-Digest",
+            json_schema_extra={"pattern": "^sha-256=:[A-Za-z0-9+/]{43}=:$"},
+        ),
     ] = None,
 ) -> FileDocument:
     """Upload a file: the request's body is the file, byte for byte."""

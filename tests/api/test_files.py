@@ -113,6 +113,10 @@ def test_a_wrong_digest_names_both(client: Any) -> None:
     assert problem["received_sha256"] == hashlib.sha256(archive()).hexdigest()
 
 
+def test_an_empty_digest_field_is_none_at_all(client: Any) -> None:
+    assert upload(client, archive(), content_digest="").status_code == 201
+
+
 def test_one_digest_of_several_is_enough(client: Any) -> None:
     both = f"sha-512=:AA==:, {digest(archive())}"
     assert upload(client, archive(), content_digest=both).status_code == 201

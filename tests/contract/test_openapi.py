@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from api.main import app
 from api.openapi import render
 from api.problem_kinds import KINDS
 from store.catalog import architectures
+from store.contracts import DatasetRequest, JobRequest, ModelRequest, PlanRequest
 from store.states import ErrorCode
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +47,51 @@ def test_every_refusal_is_described_as_a_problem() -> None:
         for status, response in operation["responses"].items():
             if status == "default" or int(status) >= 400:
                 assert list(response["content"]) == ["application/problem+json"]
+
+
+def test_every_operation_has_one_tag_and_says_what_it_does() -> None:
+    for path, method, operation in operations():
+        assert len(operation["tags"]) == 1, (method, path)
+        assert operation["summary"], (method, path)
+        assert operation["description"], (method, path)
+
+
+def test_what_needs_a_key_says_what_happens_without_a_good_one() -> None:
+    keyed = [operation for path, _, operation in operations() if path.startswith("/v1/")]
+    assert keyed
+    for operation in keyed:
+        assert list(operation["security"][0]) == ["ApiKey"]
+        assert {"401", "403"} <= set(operation["responses"]), operation["operationId"]
+        challenge = operation["responses"]["401"]["headers"]["WWW-Authenticate"]
+        assert challenge == {"$ref": "#/components/headers/WWW-Authenticate"}
+
+
+def test_what_reads_a_body_says_how_a_bad_one_is_refused() -> None:
+    reading = [operation for _, _, operation in operations() if "requestBody" in operation]
+    assert reading
+    for operation in reading:
+        assert {"400", "413", "415", "422"} <= set(operation["responses"]), operation["operationId"]
+
+
+def test_what_takes_parameters_says_how_bad_ones_are_refused() -> None:
+    for _, _, operation in operations():
+        places = {parameter["in"] for parameter in operation.get("parameters", ())}
+        if "query" in places:
+            assert "422" in operation["responses"], operation["operationId"]
+
+
+def test_no_parameter_can_be_null() -> None:
+    for _, _, operation in operations():
+        for parameter in operation.get("parameters", ()):
+            assert '"null"' not in json.dumps(parameter["schema"]), operation["operationId"]
+
+
+@pytest.mark.parametrize("contract", [ModelRequest, DatasetRequest, PlanRequest, JobRequest])
+def test_the_examples_of_a_body_are_accepted(contract: type[BaseModel]) -> None:
+    schema = app.openapi()["components"]["schemas"][contract.__name__]
+    assert schema["examples"]
+    for example in schema["examples"]:
+        contract.model_validate(example)
 
 
 def headings(path: Path) -> set[str]:
