@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Annotated
+
+from fastapi import Header
 
 from api.problems import HttpError
 
 _PREFIX = "sha-256="
+ContentDigest = Annotated[
+    str | None,
+    Header(
+        alias="Content-Digest",
+        description="`sha-256=:base64:` (RFC 9530); checked when given",
+        json_schema_extra={"pattern": "^sha-256=:[A-Za-z0-9+/]{43}=:$"},  # others may stand by it
+    ),
+]
 
 
 def announced_sha256(header: str | None) -> str | None:

@@ -93,9 +93,13 @@ def respond(
     members: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return the problem document of `code`; `members` are added to it at its top level."""
+    """Return the problem document of `code`; `members` are added to it at its top level.
+
+    None of them takes the place of a member that RFC 9457 defines.
+    """
     kind = KINDS[code]
     document = {
+        **(members or {}),
         "type": f"/errors/{code}",
         "title": kind.title,
         "status": kind.status,
@@ -103,7 +107,6 @@ def respond(
         "code": code,
         "request_id": request_id_of(request.scope),
         "errors": [_plain(fault) for fault in faults],
-        **(members or {}),
     }
     return JSONResponse(
         document,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api import deletion
 from api.auth import TenantId
 from api.content import CONTENT_RESPONSES, Content, send
 from api.dependencies import Services, ServicesDep
-from api.digests import announced_sha256, field_value
+from api.digests import ContentDigest, announced_sha256, field_value
 from api.files import service
 from api.files.receiving import receive, too_large
 from api.files.schemas import FileDocument, Filename, Purpose, file_document
@@ -51,14 +49,7 @@ async def upload_file(
     purpose: Purpose,
     tenant_id: TenantId,
     services: ServicesDep,
-    content_digest: Annotated[
-        str | None,
-        Header(
-            description="`sha-256=:base64:` (RFC 9530); checked when given",
-            alias="Content-Digest",
-            json_schema_extra={"pattern": "^sha-256=:[A-Za-z0-9+/]{43}=:$"},
-        ),
-    ] = None,
+    content_digest: ContentDigest = None,
 ) -> FileDocument:
     """Upload a file: the request's body is the file, byte for byte."""
     limit = min(services.settings.max_upload_bytes, services.settings.max_single_upload_bytes)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from api.auth import TenantId
 from api.dependencies import Services, ServicesDep
-from api.digests import announced_sha256, field_value
+from api.digests import ContentDigest, announced_sha256, field_value
 from api.errors import DomainError
 from api.files.endpoints import BINARY_BODY, check_encoding, declared_length
 from api.idempotency import IDEMPOTENCY_PROBLEMS, Created, OnceDep
@@ -116,9 +116,7 @@ async def upload_part(
     number: Annotated[int, Path(description="From 1 to the upload's `part_count`")],
     tenant_id: TenantId,
     services: ServicesDep,
-    content_digest: Annotated[
-        str | None, Header(description="`sha-256=:base64:` (RFC 9530); checked when given")
-    ] = None,
+    content_digest: ContentDigest = None,
 ) -> PartDocument:
     """Send a part: the request's body is its bytes. Sent again, it replaces what there was."""
     expected = announced_sha256(content_digest)

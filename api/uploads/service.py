@@ -100,7 +100,7 @@ def not_open(upload: Upload) -> UploadNotOpen:
         UploadStatus.COMPLETED: "Its file is there; use that.",
     }.get(UploadStatus(upload.status), "Begin another one.")
     detail = f"The upload is {upload.status}. {next_step}"
-    return UploadNotOpen(detail, members={"status": upload.status})
+    return UploadNotOpen(detail, members={"upload_status": upload.status})
 
 
 def arrived(session: Session, upload: Upload, services: Services) -> list[PartDocument]:

@@ -324,13 +324,13 @@ def test_a_cancelled_upload_leaves_nothing_and_takes_nothing(app: FastAPI, sende
     assert names(app, "uploads/") == []
     for answer in (sender.put(upload, 2), sender.complete(upload)):
         assert (answer.status_code, answer.json()["code"]) == (409, "upload_not_open")
-        assert answer.json()["status"] == "cancelled"
+        assert answer.json()["upload_status"] == "cancelled"
 
 
 def test_a_completed_upload_takes_no_part_and_is_not_cancelled(sender: Sender) -> None:
     upload = sender.whole()
     for answer in (sender.put(upload, 1), sender.client.post(upload["urls"]["cancel"])):
-        assert (answer.status_code, answer.json()["status"]) == (409, "completed")
+        assert (answer.status_code, answer.json()["upload_status"]) == (409, "completed")
 
 
 def test_uploads_are_listed_newest_first_without_their_parts(sender: Sender) -> None:
@@ -387,7 +387,7 @@ def test_a_completion_whose_process_died_goes_on_when_its_lease_is_over(
     services = app.state.services
     claimed = completion.claim(services, upload["id"], tenant_id=owner[0])
     assert claimed is not None
-    assert sender.put(upload, 1).json()["status"] == "completing"
+    assert sender.put(upload, 1).json()["upload_status"] == "completing"
     waiting = sender.complete(upload, Prefer="wait=0")
     assert (waiting.status_code, waiting.json()["status"]) == (202, "completing")
     services.parts.assemble(  # the process dies once the bytes have the name of the blob
