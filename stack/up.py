@@ -8,6 +8,7 @@ import threading
 
 from stack.credentials import STACK_FILE
 from stack.embedded import Stack, StackFailed
+from stack.lock import AlreadyRunning, held
 from store.settings import Settings
 
 WATCH_INTERVAL_S = 1.0
@@ -19,10 +20,10 @@ def up(settings: Settings, *, port: int) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        with Stack(settings, port=port) as stack:
+        with held(settings.data_dir.resolve()), Stack(settings, port=port) as stack:
             _say_ready(stack)
             _watch(stack, stop)
-    except (StackFailed, OSError) as error:
+    except (AlreadyRunning, StackFailed, OSError) as error:
         print(f"the stack could not be started: {error}", file=sys.stderr)
         return 1
     return 0

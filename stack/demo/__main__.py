@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-from cstar_client import Client
+from cstar_client import Client, JobFailed
+from cstar_client.cli.results import print_table, print_targets
+from cstar_client.cli.watching import watch
 from stack.demo import reproduce
-from stack.demo.digits import CLASSES, MEAN, SHAPE, STD, Digits, load_digits
-from stack.demo.progress import follow
-from stack.demo.table import print_table, print_targets
+from stack.demo.digits import MEAN, STD, Digits, load_digits
 from stack.embedded import Stack
 from store.settings import settings
 
@@ -41,12 +41,12 @@ REQUEST: dict[str, Any] = {
 }
 
 
-def main() -> None:
-    """Run the demo; the exit status is 0 only if every target holds and every check passes."""
+def main(given: Sequence[str] | None = None) -> int:
+    """Run the demo; returns 0 only if every target holds and every check passes."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo_output"))
     parser.add_argument("--data-dir", type=Path, help="default: a new folder under .cstar")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     began = time.monotonic()
     digits = load_digits()
@@ -63,49 +63,34 @@ def main() -> None:
     good = print_targets(console, job["result"]) and good
     console.print(f"the compressed model is in {folder.resolve()}")
     console.print(f"{'all targets hold' if good else 'FAILED'}, {time.monotonic() - began:.0f} s")
-    raise SystemExit(0 if good else 1)
+    return 0 if good else 1
 
 
 def run_job(client: Client, digits: Digits, console: Console) -> dict[str, Any]:
     """Upload the checkpoint and the data, submit the job, and follow it to its end."""
     with tempfile.TemporaryDirectory() as folder:
         data = digits.save(Path(folder) / "digits.npz")
-        checkpoint = client.upload(CHECKPOINT, purpose="checkpoint")
-        images = client.upload(data, purpose="dataset")
-    console.print(f"uploaded {CHECKPOINT.name} ({checkpoint['bytes']:,} bytes) and digits.npz")
-    model = client.create(
-        "models",
-        {
-            "name": "digits-resnet8",
-            "file_id": checkpoint["id"],
-            "architecture": "auto",
-            "input": {"shape": SHAPE, "mean": MEAN, "std": STD},
-            "num_classes": CLASSES,
-        },
+        dataset = client.datasets.upload(data)
+    model = client.models.upload(CHECKPOINT, dataset, mean=MEAN, std=STD)
+    console.print(
+        f"uploaded {CHECKPOINT.name} ({CHECKPOINT.stat().st_size:,} bytes) and digits.npz"
     )
-    dataset = client.create("datasets", {"name": "digits", "file_id": images["id"]})
-    model, dataset = client.wait("models", model["id"]), client.wait("datasets", dataset["id"])
-    for document in (model, dataset):
-        if document["status"] != "ready":
-            raise SystemExit(f"{document['name']} was rejected: {document['reasons']}")
-    architecture = model["architecture"]
+    architecture = model["architecture"] or {}
     console.print(f"recognised {architecture['name']}, {model['parameters']:,} parameters")
-    job = client.create("jobs", {**REQUEST, "model_id": model["id"], "dataset_id": dataset["id"]})
+    body = {**REQUEST, "model_id": model["id"], "dataset_id": dataset["id"]}
+    job = client.jobs.create(body)
     console.print(f"submitted {job['id']}")
-    job = follow(client, job, console)
-    if job["status"] != "succeeded":
-        raise SystemExit(f"the job {job['status']}: {job['error']}")
-    return job
+    ended = watch(client, job, console)
+    if ended["status"] != "succeeded":
+        raise SystemExit(str(JobFailed(ended)))
+    return dict(ended)
 
 
 def download(client: Client, job: Mapping[str, Any], output: Path, console: Console) -> Path:
     """Fetch every artifact; the client checks each digest as it arrives."""
     folder = output / str(job["id"])
-    folder.mkdir(parents=True)
-    artifacts = client.listing(f"jobs/{job['id']}/artifacts")
-    for artifact in artifacts:
-        client.download(artifact, folder)
-    console.print(f"downloaded {len(artifacts)} files, every SHA-256 as announced")
+    saved = client.jobs.download_all(job["id"], folder)
+    console.print(f"downloaded {len(saved)} files, every SHA-256 as announced")
     return folder
 
 
@@ -144,4 +129,4 @@ def check(folder: Path, digits: Digits, job: Mapping[str, Any], console: Console
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

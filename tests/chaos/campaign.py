@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 from sqlalchemy import func, select
 
-from cstar_client import Client
+from cstar_client import Client, ConnectionFailed, Retries, ServerError
 from stack.demo.digits import load_digits
 from store.blobs import BlobStore
 from store.database import Database
@@ -38,6 +37,7 @@ SETTINGS = {
     "checkpoint_interval_s": 0.5,
 }
 LABEL = "chaos"
+ONCE = Retries(attempts=1)
 PATIENCE_S = 120.0  # a process that was killed is back by then
 BRIEF: dict[str, Any] = {
     "targets": {"compression": {"ratio": 4.5}, "robustness": {"epsilon": 0.5, "min_accuracy": 0.5}}
@@ -122,7 +122,7 @@ class Campaign:
         with Client(self.stack.url, self.stack.api_key) as client:
             uploads = upload_digits(client, digits)
             for _ in range(self.plan.compressions):
-                client.create("jobs", job_body(uploads, **BRIEF))
+                client.jobs.create(job_body(uploads, **BRIEF))
 
     def _submit(self) -> None:
         """Submit the jobs one after another, as a client does that repeats what got no answer."""
@@ -140,9 +140,14 @@ class Campaign:
         body["labels"] |= {LABEL: str(seed)}
         while not self._is_known(seed):  # an answer may be lost after the job was written
             try:
-                with Client(self.stack.url, self.stack.api_key, timeout_s=PATIENCE_S) as client:
-                    client.create("jobs", body)
-            except httpx.TransportError:  # the API is dead; a commit of its may be under way
+                with Client(
+                    self.stack.url, self.stack.api_key, timeout_s=PATIENCE_S, retries=ONCE
+                ) as client:
+                    client.jobs.create(body)
+            except (
+                ConnectionFailed,
+                ServerError,
+            ):  # the API is dead; a commit of its may be under way
                 time.sleep(0.5)
 
     def _kill_at_random(self) -> None:

@@ -7,40 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from cstar_client import Client
-from stack.demo.digits import CLASSES, MEAN, SHAPE, STD
+from cstar_client.documents import Dataset, InputSpec, Model
+from stack.demo.digits import MEAN, SHAPE, STD
 
 CHECKPOINT = Path("stack/demo/digits_resnet8.safetensors").resolve()
-INPUT = {"shape": SHAPE, "mean": MEAN, "std": STD}
+INPUT: InputSpec = {"shape": list(SHAPE), "mean": list(MEAN), "std": list(STD)}
 
 
 @dataclass(frozen=True)
 class Uploads:
     """A validated model and data set."""
 
-    model: dict[str, Any]
-    dataset: dict[str, Any]
-
-
-def model_body(file_id: str, **changes: Any) -> dict[str, Any]:
-    """Return a request for a model of the digits."""
-    body = {
-        "name": "digits",
-        "file_id": file_id,
-        "architecture": "auto",
-        "input": INPUT,
-        "num_classes": CLASSES,
-    }
-    return {**body, **changes}
+    model: Model
+    dataset: Dataset
 
 
 def upload_digits(client: Client, digits_file: Path) -> Uploads:
     """Upload the demo's network and data and wait until both are ready."""
-    checkpoint = client.upload(CHECKPOINT, purpose="checkpoint")
-    data = client.upload(digits_file, purpose="dataset")
-    model = client.create("models", model_body(checkpoint["id"]))
-    dataset = client.create("datasets", {"name": "digits", "file_id": data["id"]})
-    model, dataset = client.wait("models", model["id"]), client.wait("datasets", dataset["id"])
-    assert (model["status"], dataset["status"]) == ("ready", "ready"), (model, dataset)
+    dataset = client.datasets.upload(digits_file)
+    model = client.models.upload(CHECKPOINT, dataset, mean=MEAN, std=STD)
     return Uploads(model, dataset)
 
 

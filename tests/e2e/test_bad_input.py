@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,23 +12,25 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from cstar_client import ApiError, Client
+from cstar_client import ApiError, Client, Rejected
+from cstar_client.documents import Model, Reference
+from stack.demo.digits import CLASSES
 from stack.embedded import Stack
 from store.blobs import BlobStore
-from tests.e2e.requests import CHECKPOINT, Uploads, job_body, model_body
-
-Purpose = Literal["checkpoint", "dataset"]
+from tests.e2e.requests import CHECKPOINT, INPUT, Uploads, job_body
 
 
-def uploaded(client: Client, path: Path, purpose: Purpose = "checkpoint") -> str:
-    return str(client.upload(path, purpose=purpose)["id"])
+def created_model(client: Client, file: Reference, architecture: Any = "auto") -> Model:
+    return client.models.create(
+        file, name="digits", input=INPUT, num_classes=CLASSES, architecture=architecture
+    )
 
 
-def rejected_model(client: Client, path: Path, **changes: Any) -> dict[str, Any]:
-    created = client.create("models", model_body(uploaded(client, path), **changes))
-    model = client.wait("models", created["id"])
-    assert model["status"] == "rejected"
-    (reason,) = model["reasons"]
+def rejected_model(client: Client, path: Path, architecture: Any = "auto") -> dict[str, Any]:
+    file = client.files.upload(path, purpose="checkpoint")
+    with pytest.raises(Rejected) as rejection:
+        client.models.wait(created_model(client, file, architecture))
+    (reason,) = rejection.value.reasons
     assert {"type", "title", "code", "detail"} <= set(reason)
     return dict(reason)
 
@@ -51,9 +53,7 @@ def test_weights_of_another_shape_are_named(client: Client, tmp_path: Path) -> N
     state["linear.weight"] = state["linear.weight"][:, :32].clone()
     del state["bn1.weight"]
     torch.save(state, tmp_path / "odd.pt")
-    reason = rejected_model(
-        client, tmp_path / "odd.pt", architecture={"name": "resnet8_cifar", "arguments": {}}
-    )
+    reason = rejected_model(client, tmp_path / "odd.pt", {"name": "resnet8_cifar", "arguments": {}})
 
     assert reason["code"] == "weights_do_not_fit"
     assert "linear.weight" in reason["detail"]
@@ -80,8 +80,8 @@ def test_a_truncated_file_is_refused(client: Client, tmp_path: Path) -> None:
 def test_an_unknown_architecture_is_refused_at_once_with_the_known_ones(
     client: Client, uploads: Uploads
 ) -> None:
-    body = model_body(uploads.model["file_id"], architecture={"name": "resnet9000"})
-    error = refusal(lambda: client.create("models", body))
+    file_id = uploads.model["file_id"]
+    error = refusal(lambda: created_model(client, file_id, {"name": "resnet9000"}))
 
     assert (error.status, error.problem["code"]) == (422, "unknown_architecture")
     assert "resnet20_cifar" in error.problem["known"]
@@ -93,8 +93,9 @@ def test_a_wrong_digest_leaves_no_bytes(
     store = BlobStore(stack.settings.resolved_blob_url)
     before = store.names("sha256/")
     (tmp_path / "new.safetensors").write_bytes(CHECKPOINT.read_bytes() + b" ")
-    monkeypatch.setattr("cstar_client.client._sha256", lambda _: bytes(32))
-    error = refusal(lambda: uploaded(client, tmp_path / "new.safetensors"))
+    monkeypatch.setattr("cstar_client.uploads.sha256", lambda _: bytes(32))
+    path = tmp_path / "new.safetensors"
+    error = refusal(lambda: client.files.upload(path, purpose="checkpoint"))
 
     assert error.problem["code"] == "digest_mismatch"
     assert store.names("sha256/") == before
@@ -105,10 +106,8 @@ def test_labels_outside_the_classes_are_refused(
 ) -> None:
     images = np.zeros((80, 8, 8, 1), np.uint8)
     np.savez(tmp_path / "eleven.npz", images=images, labels=np.arange(80) % 11)
-    file_id = uploaded(client, tmp_path / "eleven.npz", "dataset")
-    dataset = client.create("datasets", {"name": "eleven", "file_id": file_id})
-    assert client.wait("datasets", dataset["id"])["status"] == "ready"
-    error = refusal(lambda: client.create("jobs", job_body(uploads, dataset_id=dataset["id"])))
+    dataset = client.datasets.upload(tmp_path / "eleven.npz")
+    error = refusal(lambda: client.jobs.create(job_body(uploads, dataset_id=dataset["id"])))
 
     assert (error.status, error.problem["code"]) == (422, "labels_outside_classes")
 
@@ -118,10 +117,8 @@ def test_images_of_another_shape_are_refused(
 ) -> None:
     images = np.zeros((80, 9, 9, 1), np.uint8)
     np.savez(tmp_path / "nine.npz", images=images, labels=np.arange(80) % 10)
-    file_id = uploaded(client, tmp_path / "nine.npz", "dataset")
-    dataset = client.create("datasets", {"name": "nine", "file_id": file_id})
-    assert client.wait("datasets", dataset["id"])["status"] == "ready"
-    error = refusal(lambda: client.create("jobs", job_body(uploads, dataset_id=dataset["id"])))
+    dataset = client.datasets.upload(tmp_path / "nine.npz")
+    error = refusal(lambda: client.jobs.create(job_body(uploads, dataset_id=dataset["id"])))
 
     assert (error.status, error.problem["code"]) == (422, "shape_mismatch")
 
@@ -133,18 +130,18 @@ def test_a_ratio_out_of_reach_is_refused_with_the_largest_and_that_one_is_accept
         targets = {"compression": {"ratio": ratio}, "robustness": {"epsilon": 0.1}}
         return job_body(uploads, targets=targets)
 
-    error = refusal(lambda: client.create("jobs", body(10_000)))
+    error = refusal(lambda: client.jobs.create(body(10_000)))
     assert (error.status, error.problem["code"]) == (422, "target_infeasible")
-    accepted = client.create("jobs", body(error.problem["best"]["ratio"]))
-    client.create(f"jobs/{accepted['id']}/cancel", {})
-    client.wait("jobs", accepted["id"])
+    accepted = client.jobs.create(body(error.problem["best"]["ratio"]))
+    client.jobs.cancel(accepted)
+    client.jobs.wait(accepted, check=False)
 
 
 def test_an_unknown_field_in_the_targets_is_refused_with_its_pointer(
     client: Client, uploads: Uploads
 ) -> None:
     targets = {"compression": {"ratio": 4, "sparsity": 0.5}, "robustness": {"epsilon": 0.1}}
-    error = refusal(lambda: client.create("jobs", job_body(uploads, targets=targets)))
+    error = refusal(lambda: client.jobs.create(job_body(uploads, targets=targets)))
 
     assert (error.status, error.problem["code"]) == (422, "invalid_request")
     assert error.problem["errors"][0]["pointer"] == "/targets/compression/sparsity"
@@ -154,9 +151,10 @@ def test_a_job_on_a_rejected_model_is_refused_with_the_reasons(
     client: Client, uploads: Uploads, tmp_path: Path
 ) -> None:
     torch.save({"weight": torch.ones(2)}, tmp_path / "alien.pt")
-    model = client.create("models", model_body(uploaded(client, tmp_path / "alien.pt")))
-    assert client.wait("models", model["id"])["status"] == "rejected"
-    error = refusal(lambda: client.create("jobs", job_body(uploads, model_id=model["id"])))
+    model = created_model(client, client.files.upload(tmp_path / "alien.pt", purpose="checkpoint"))
+    with pytest.raises(Rejected):
+        client.models.wait(model)
+    error = refusal(lambda: client.jobs.create(job_body(uploads, model_id=model["id"])))
 
     assert (error.status, error.problem["code"]) == (422, "model_rejected")
     assert error.problem["reasons"][0]["code"] == "architecture_not_recognised"

@@ -21,11 +21,12 @@ def test_an_evaluation_survives_kill_9_of_its_runner_and_leaves_its_reports(
     stack: Stack, client: Client, uploads: Uploads, tmp_path: Path
 ) -> None:
     model_id, dataset_id = uploads.model["id"], uploads.dataset["id"]
-    asked = {"targets": TARGETS, "evaluation": COUNTS, "seed": 3}
-    job_id = client.evaluate(model_id, dataset_id, epsilon=0.5, **asked)["id"]
+    asked = {"kind": "evaluate", "model_id": model_id, "dataset_id": dataset_id, "seed": 3}
+    asked |= {"targets": TARGETS, "evaluation": COUNTS}
+    job_id = client.jobs.create(asked)["id"]
     wait_for_checkpoint(client, job_id, "evaluating")
     kill(until(lambda: runners(stack), "a runner"))
-    job = client.wait("jobs", job_id)
+    job = client.jobs.wait(job_id)
 
     assert (job["status"], job["kind"], job["attempt"]) == ("succeeded", "evaluate", 2), job[
         "error"
@@ -34,27 +35,26 @@ def test_an_evaluation_survives_kill_9_of_its_runner_and_leaves_its_reports(
     attacks = [event["attack"] for event in of_type(rows, "evaluation.finished")]
     assert attacks.count("pgd-20") == 1
     assert [event["phase"] for event in of_type(rows, "phase.finished")] == ["evaluating"]
-    assert client.listing("jobs", kind="evaluate", model_id=model_id)[0]["id"] == job_id
+    assert next(client.jobs.list(kind="evaluate", model=model_id))["id"] == job_id
     outcomes = {row["metric"]: row["outcome"] for row in job["result"]["targets"]}
     assert outcomes == {"robust_accuracy": "missed", "clean_accuracy": "met"}
     assert job["result"]["before"] is None
     assert job["result"]["after"]["parameters"] == uploads.model["parameters"]
 
-    artifacts = client.listing(f"jobs/{job_id}/artifacts")
+    artifacts = client.jobs.artifacts(job_id)
     kinds = {artifact["kind"] for artifact in artifacts}
     assert kinds == {"report", "report_html", "report_markdown", "manifest"}
-    for artifact in artifacts:
-        client.download(artifact, tmp_path)
+    client.jobs.download_all(job_id, tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["result"] == job["result"]
     assert report["model"]["id"] == model_id
-    metrics = client.listing(f"jobs/{job_id}/metrics")
+    metrics = list(client.jobs.metrics(job_id))
     assert job["result"]["after"]["clean_accuracy"]["value"] in [row["value"] for row in metrics]
 
 
 def test_what_belongs_to_a_compression_is_refused(client: Client, uploads: Uploads) -> None:
     model_id, dataset_id = uploads.model["id"], uploads.dataset["id"]
     with pytest.raises(ApiError) as refusal:
-        client.evaluate(model_id, dataset_id, epsilon=0.1, method="cstar")
+        client.jobs.evaluate(model_id, dataset_id, epsilon=0.1, method="cstar")
 
     assert refusal.value.problem["errors"][0]["pointer"] == "/method"

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cstar_client import Client
+from cstar_client.documents import Job
 from stack.demo import reproduce
 from stack.demo.digits import load_digits
 from stack.embedded import Stack
@@ -46,7 +47,7 @@ PHASES = [
 class Finished:
     """A job that has succeeded, and the folder its artifacts were downloaded to."""
 
-    job: dict[str, Any]
+    job: Job
     folder: Path
 
     @property
@@ -54,10 +55,9 @@ class Finished:
         return dict(json.loads((self.folder / "report.json").read_text()))
 
 
-def download(client: Client, job: dict[str, Any], folder: Path) -> Finished:
+def download(client: Client, job: Job, folder: Path) -> Finished:
     assert job["status"] == "succeeded", job["error"]
-    for artifact in client.listing(f"jobs/{job['id']}/artifacts"):
-        client.download(artifact, folder)
+    client.jobs.download_all(job, folder)
     return Finished(job, folder)
 
 
@@ -65,7 +65,7 @@ def download(client: Client, job: dict[str, Any], folder: Path) -> Finished:
 def undisturbed(
     client: Client, uploads: Uploads, tmp_path_factory: pytest.TempPathFactory
 ) -> Finished:
-    job = client.wait("jobs", client.create("jobs", job_body(uploads))["id"])
+    job = client.jobs.wait(client.jobs.create(job_body(uploads)), check=False)
     return download(client, job, tmp_path_factory.mktemp("undisturbed"))
 
 
@@ -74,7 +74,7 @@ def reference(
     client: Client, uploads: Uploads, tmp_path_factory: pytest.TempPathFactory
 ) -> Finished:
     """The job that is disturbed below, undisturbed."""
-    job = client.wait("jobs", client.create("jobs", brief_body(uploads))["id"])
+    job = client.jobs.wait(client.jobs.create(brief_body(uploads)), check=False)
     return download(client, job, tmp_path_factory.mktemp("reference"))
 
 
@@ -116,7 +116,7 @@ def test_the_network_is_as_small_as_asked_by_counting_tensors(undisturbed: Finis
 
 
 def test_the_gap_of_every_layer_is_a_live_metric(client: Client, undisturbed: Finished) -> None:
-    rows = client.listing(f"jobs/{undisturbed.job['id']}/metrics", phase="admm", limit=500)
+    rows = list(client.jobs.metrics(undisturbed.job, phase="admm"))
     layers = {row["name"] for row in rows if row["name"].startswith("gap/")}
     planned = [row for row in undisturbed.report["plan"]["layers"] if row["method"] != "dense"]
 
@@ -190,12 +190,12 @@ def test_the_manifest_names_every_file_with_its_hash(undisturbed: Finished) -> N
 def test_a_job_survives_kill_9_of_its_runner_and_then_of_its_worker(
     stack: Stack, client: Client, uploads: Uploads, reference: Finished, tmp_path: Path
 ) -> None:
-    job_id = client.create("jobs", brief_body(uploads))["id"]
+    job_id = client.jobs.create(brief_body(uploads))["id"]
     wait_for_checkpoint(client, job_id, "admm")
     kill(until(lambda: runners(stack), "a runner"))
     wait_for_checkpoint(client, job_id, "fine_tuning")
     kill(worker_processes(stack))
-    job = client.wait("jobs", job_id)
+    job = client.jobs.wait(job_id, check=False)
 
     disturbed = download(client, job, tmp_path)
     rows = events(client, job_id)
@@ -214,14 +214,13 @@ def test_a_job_survives_kill_9_of_its_runner_and_then_of_its_worker(
 def test_a_paused_job_goes_on_where_it_was(
     client: Client, uploads: Uploads, reference: Finished, tmp_path: Path
 ) -> None:
-    job_id = client.create("jobs", brief_body(uploads))["id"]
+    job_id = client.jobs.create(brief_body(uploads))["id"]
     wait_for_checkpoint(client, job_id, "dense_training")
-    client.create(f"jobs/{job_id}/pause", {})
-    assert client.wait("jobs", job_id)["status"] == "paused"
-    client.create(f"jobs/{job_id}/resume", {})
-    until(lambda: client.get("jobs", job_id)["finished_at"], "the resumed job")
+    client.jobs.pause(job_id)
+    until(lambda: client.jobs.get(job_id)["status"] == "paused", "the pause")
+    client.jobs.resume(job_id)
 
-    resumed = download(client, client.get("jobs", job_id), tmp_path)
+    resumed = download(client, client.jobs.wait(job_id, check=False), tmp_path)
     same = [(f.folder / "model.safetensors").read_bytes() for f in (resumed, reference)]
     assert same[0] == same[1]
     counted = Counter(e["phase"] for e in of_type(events(client, job_id), "phase.finished"))
@@ -231,10 +230,10 @@ def test_a_paused_job_goes_on_where_it_was(
 def test_a_running_job_can_be_cancelled_and_leaves_no_process(
     stack: Stack, client: Client, uploads: Uploads
 ) -> None:
-    job_id = client.create("jobs", job_body(uploads))["id"]
+    job_id = client.jobs.create(job_body(uploads))["id"]
     until(lambda: runners(stack), "a runner")
-    client.create(f"jobs/{job_id}/cancel", {})
+    client.jobs.cancel(job_id)
 
-    assert client.wait("jobs", job_id)["status"] == "cancelled"
+    assert client.jobs.wait(job_id, check=False)["status"] == "cancelled"
     until(lambda: not runners(stack), "the end of the runner")
-    assert client.listing(f"jobs/{job_id}/artifacts") == []
+    assert client.jobs.artifacts(job_id) == []

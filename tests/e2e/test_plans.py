@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from cstar_client import ApiError, Client
+from cstar_client import ApiError, Client, JobFailed
+from cstar_client.documents import Plan
 from tests.e2e.requests import Uploads
 
 RATIO = 4.5
 
 
 @pytest.fixture(scope="module")
-def plan(client: Client, uploads: Uploads) -> dict[str, Any]:
-    found = client.plan(uploads.model["id"], {"ratio": RATIO})
-    assert found["status"] == "ready", found["error"]
-    return found
+def plan(client: Client, uploads: Uploads) -> Plan:
+    return client.plans.wait(client.plans.create(uploads.model, {"ratio": RATIO}))
 
 
-def test_a_plan_meets_its_target_and_explains_every_layer(
-    uploads: Uploads, plan: dict[str, Any]
-) -> None:
-    chosen = plan["plan"]
+def test_a_plan_meets_its_target_and_explains_every_layer(uploads: Uploads, plan: Plan) -> None:
+    chosen = plan["plan"] or {}
 
     assert chosen["dense_parameters"] == uploads.model["parameters"]
     assert chosen["dense_macs"] == uploads.model["macs"]
@@ -33,7 +28,7 @@ def test_a_plan_meets_its_target_and_explains_every_layer(
         assert layer["ranks"] or layer["reason"]
 
 
-def test_every_candidate_is_there_and_the_uniform_one_among_them(plan: dict[str, Any]) -> None:
+def test_every_candidate_is_there_and_the_uniform_one_among_them(plan: Plan) -> None:
     names = [candidate["name"] for candidate in plan["candidates"]]
 
     assert names[0] == "uniform"
@@ -41,18 +36,17 @@ def test_every_candidate_is_there_and_the_uniform_one_among_them(plan: dict[str,
     assert plan["plan"] in plan["candidates"]
 
 
-def test_the_same_question_again_is_answered_at_once(client: Client, plan: dict[str, Any]) -> None:
-    body = {"model_id": plan["model_id"], "targets": {"compression": {"ratio": RATIO}}}
-    again = client.create("plans", body)
+def test_the_same_question_again_is_answered_at_once(client: Client, plan: Plan) -> None:
+    again = client.plans.create(plan["model_id"], {"ratio": RATIO})
 
-    assert again == plan | {"cached": True}
+    assert again == {**plan, "cached": True}
 
 
 def test_a_ratio_out_of_reach_is_refused_at_once_with_the_best(
     client: Client, uploads: Uploads
 ) -> None:
     with pytest.raises(ApiError) as refusal:
-        client.plan(uploads.model["id"], {"ratio": 10_000})
+        client.plans.create(uploads.model, {"ratio": 10_000})
 
     assert (refusal.value.status, refusal.value.problem["code"]) == (422, "target_infeasible")
     assert RATIO < refusal.value.problem["best"]["ratio"] < 10_000
@@ -61,11 +55,14 @@ def test_a_ratio_out_of_reach_is_refused_at_once_with_the_best(
 def test_a_latency_out_of_reach_is_found_by_the_worker_and_said_with_the_best(
     client: Client, uploads: Uploads
 ) -> None:
-    found = client.plan(uploads.model["id"], {"max_latency_ms": 1e-6})
+    asked = client.plans.create(uploads.model, {"max_latency_ms": 1e-6})
+    with pytest.raises(JobFailed) as failure:
+        client.plans.wait(asked)
+    found = failure.value.job
 
     assert (found["status"], found["plan"]) == ("failed", None)
     assert found["error"]["code"] == "target_infeasible"
     assert found["error"]["best"]["max_latency_ms"] > 1e-6
-    assert client.get("models", uploads.model["id"])["status"] == "ready"
-    listed = client.listing("plans", model_id=uploads.model["id"])
-    assert {"id": found["id"], "status": "failed"}.items() <= listed[0].items()
+    assert client.models.get(uploads.model)["status"] == "ready"
+    newest = next(client.plans.list(model=uploads.model))
+    assert (newest["id"], newest["status"]) == (found["id"], "failed")

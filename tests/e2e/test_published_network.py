@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cstar_client import Client
+from cstar_client.documents import Job
 from tests.support import cifar10
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -16,27 +17,15 @@ ACCURACY = 0.9173  # measured by others on the same 10,000 images
 
 
 @pytest.fixture(scope="module")
-def job(client: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def job(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Job:
     folder = cifar10.data_folder()
     packed = cifar10.pack(folder, tmp_path_factory.mktemp("cifar10") / "cifar10.npz")
     checkpoint = folder / "checkpoints" / "resnet20-12fca82f.th"
-    model = client.create(
-        "models",
-        {
-            "name": "resnet20",
-            "file_id": client.upload(checkpoint, purpose="checkpoint")["id"],
-            "architecture": "auto",
-            "input": {"shape": [3, 32, 32], "mean": MEAN, "std": STD},
-            "num_classes": 10,
-        },
-    )
-    data = client.upload(packed, purpose="dataset")
+    dataset = client.datasets.upload(packed)
     packed.unlink()
-    dataset = client.create("datasets", {"name": "cifar10", "file_id": data["id"]})
-    model, dataset = client.wait("models", model["id"]), client.wait("datasets", dataset["id"])
-    assert (model["status"], dataset["status"]) == ("ready", "ready"), (model, dataset)
-    created = client.create("jobs", _body(model["id"], dataset["id"]))
-    return client.wait("jobs", created["id"])
+    model = client.models.upload(checkpoint, dataset, mean=MEAN, std=STD)
+    created = client.jobs.create(_body(model["id"], dataset["id"]))
+    return client.jobs.wait(created, check=False)
 
 
 def _body(model_id: str, dataset_id: str) -> dict[str, Any]:
@@ -60,18 +49,19 @@ def _body(model_id: str, dataset_id: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(900)
-def test_a_quick_job_at_4x_succeeds(job: dict[str, Any]) -> None:
+def test_a_quick_job_at_4x_succeeds(job: Job) -> None:
     assert job["status"] == "succeeded", job["error"]
+    assert job["result"]
     assert job["result"]["ratio"] >= 4.0
 
 
 @pytest.mark.timeout(900)
 def test_the_report_gives_the_published_accuracy_of_the_uploaded_network(
-    client: Client, job: dict[str, Any], tmp_path: Path
+    client: Client, job: Job, tmp_path: Path
 ) -> None:
-    artifacts = client.listing(f"jobs/{job['id']}/artifacts")
+    artifacts = client.jobs.artifacts(job)
     (report,) = [artifact for artifact in artifacts if artifact["kind"] == "report"]
-    content = json.loads(client.download(report, tmp_path).read_text())
+    content = json.loads(client.jobs.download(report, tmp_path).read_text())
     clean = content["evaluation"]["before"]["clean"]
 
     assert (clean["n"], clean["value"]) == (10_000, ACCURACY)

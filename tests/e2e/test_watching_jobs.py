@@ -111,7 +111,7 @@ def test_nothing_but_json_is_in_the_logs_of_our_processes(stack: Stack, runner_l
 
 
 def test_metrics_tell_of_the_job_and_its_worker(stack: Stack, client: Client, job: Job) -> None:
-    text = client._http.get("/metrics").text
+    text = client.transport.send("GET", "/metrics").text
     names = {
         sample.name: sample.labels
         for family in text_string_to_metric_families(text)

@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 
 from cstar_client import Client
+from cstar_client.documents import Event
 from stack.embedded import Stack
 
 PATIENCE_S = 90.0
@@ -25,12 +26,12 @@ def until(look: Callable[[], Any], what: str) -> Any:
     raise AssertionError(f"waited {PATIENCE_S:.0f} s in vain for {what}")
 
 
-def events(client: Client, job_id: str) -> list[dict[str, Any]]:
+def events(client: Client, job_id: str) -> list[Event]:
     """Return all events of a job."""
-    return client.listing(f"jobs/{job_id}/events", limit=500)
+    return list(client.jobs.events(job_id, live=False))
 
 
-def of_type(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+def of_type(rows: list[Event], kind: str) -> list[dict[str, Any]]:
     """Return the data of the events of one type."""
     return [row["data"] for row in rows if row["type"] == kind]
 

@@ -1,4 +1,4 @@
-"""The demo's last words: before and after, side by side."""
+"""What a job found: before and after side by side, and its targets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from rich.table import Table
 Figures = Mapping[str, Any]
 
 
-def print_table(console: Console, result: Figures, *, epsilon: float) -> None:
+def print_result(console: Console, result: Figures) -> None:
+    """Print the figures of a job that succeeded, and its targets."""
+    if result.get("before") and result.get("after"):
+        print_table(console, result)
+    print_targets(console, result)
+    if headline := result.get("verdict", {}).get("headline"):
+        console.print(headline, markup=False)
+
+
+def print_table(console: Console, result: Figures, *, epsilon: float | None = None) -> None:
     """Print parameters, MACs, size, latency and accuracies with their 95 % intervals."""
     before, after = result["before"], result["after"]
     table = Table(title="before and after")
@@ -37,7 +46,7 @@ def print_table(console: Console, result: Figures, *, epsilon: float) -> None:
     )
     for attack, figure in after["robust_accuracy"].items():
         table.add_row(
-            f"{attack}, epsilon {epsilon:g}",
+            attack if epsilon is None else f"{attack}, epsilon {epsilon:g}",
             _accuracy(before["robust_accuracy"][attack]),
             _accuracy(figure),
             _interval_note(figure),

@@ -1,0 +1,33 @@
+"""SHA-256 of files, and how HTTP writes it (RFC 9530)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+CHUNK_BYTES = 1 << 20
+
+
+def sha256(path: Path, *, start: int = 0, length: int | None = None) -> bytes:
+    """Return the digest of a file, or of `length` bytes of it from `start`."""
+    digest = hashlib.sha256()
+    for chunk in chunks(path, start=start, length=length):
+        digest.update(chunk)
+    return digest.digest()
+
+
+def chunks(path: Path, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+    """Yield a file's bytes in pieces of at most a mebibyte."""
+    left = length
+    with path.open("rb") as file:
+        file.seek(start)
+        while chunk := file.read(CHUNK_BYTES if left is None else min(CHUNK_BYTES, left)):
+            yield chunk
+            left = None if left is None else left - len(chunk)
+
+
+def field_value(digest: bytes) -> str:
+    """Return the value of a `Content-Digest` header."""
+    return f"sha-256=:{base64.b64encode(digest).decode()}:"

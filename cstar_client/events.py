@@ -1,0 +1,75 @@
+"""Events as they happen: server-sent events (WHATWG HTML, 9.2) that survive a lost connection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import cast
+
+from cstar_client import lists
+from cstar_client.documents import FINAL, Event, Job
+from cstar_client.errors import ApiError, ConnectionFailed
+from cstar_client.transport import Transport
+
+EVENT_STREAM = "text/event-stream"
+LIST_POLL_S = 2.0
+
+
+def follow(transport: Transport, job_id: str, *, after: int = 0) -> Iterator[Event]:
+    """Yield the events of a job numbered above `after`, as they happen, until it has ended.
+
+    A lost connection is opened again behind the last event (`Last-Event-ID`); a service or proxy
+    that does not stream is asked for the list instead.
+    """
+    patience = transport.patience()
+    while True:
+        try:
+            for event in _connected(transport, job_id, after):
+                after = event["seq"]
+                patience.renew()
+                yield event
+            if _has_ended(transport, job_id, wait_s=LIST_POLL_S):
+                yield from _listed(transport, job_id, after)
+                return
+        except (ApiError, ConnectionFailed) as failure:
+            patience.endure(failure)
+
+
+def _connected(transport: Transport, job_id: str, after: int) -> Iterator[Event]:
+    headers = {"Accept": EVENT_STREAM, "Last-Event-ID": str(after)}
+    with transport.stream(f"/v1/jobs/{job_id}/events", headers=headers) as answer:
+        if answer.headers.get("content-type", "").startswith(EVENT_STREAM):
+            for data in messages(answer.iter_bytes()):
+                yield cast(Event, json.loads(data))
+            return
+    yield from _listed(transport, job_id, after)
+
+
+def _listed(transport: Transport, job_id: str, after: int) -> Iterator[Event]:
+    return lists.rows(transport, f"/v1/jobs/{job_id}/events", after=after)
+
+
+def _has_ended(transport: Transport, job_id: str, *, wait_s: float) -> bool:
+    job: Job = transport.get(f"/v1/jobs/{job_id}", wait_s=wait_s)
+    return job["status"] in FINAL
+
+
+def messages(pieces: Iterable[bytes]) -> Iterator[str]:
+    """Yield the data of each message of an event stream; comments and other fields are skipped."""
+    data: list[str] = []
+    for line in _lines(pieces):
+        name, _, value = line.partition(":")
+        if name == "data":
+            data.append(value.removeprefix(" "))
+        elif not line and data:
+            yield "\n".join(data)
+            data.clear()
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
+    """Split at LF or CR LF alone: JSON may hold what `str.splitlines` takes for the end of one."""
+    rest = b""
+    for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            yield line.removesuffix(b"\r").decode("utf-8", "replace")

@@ -1,0 +1,1 @@
+"""The SDK and the `cstar` command against the real API, served on a socket."""

@@ -1,0 +1,160 @@
+"""What is sent again, how often, and what is not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from cstar_client import (
+    ApiError,
+    Client,
+    Conflict,
+    ConnectionFailed,
+    RateLimited,
+    Retries,
+    ServerError,
+)
+from cstar_client.retrying import Failure, retry_after_s
+from tests.client.conftest import QUICKLY
+from tests.support.scripted import Answer, Scripted, scripted
+
+CUT = Answer(None)
+JOB = Answer(body=b'{"id": "job_1"}')
+LATER = {"Retry-After": "0"}
+
+
+def client_of(script: Scripted, retries: Retries = QUICKLY) -> Client:
+    return Client(script.url, "cst_key", retries=retries)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [CUT, Answer(503), Answer(502), Answer(504), Answer(429), Answer(409, headers=LATER)],
+    ids=["cut", "503", "502", "504", "429", "409 with Retry-After"],
+)
+def test_a_creating_request_is_sent_again_with_the_same_key(failure: Answer) -> None:
+    with scripted(failure, failure, JOB) as script, client_of(script) as client:
+        assert client.jobs.create({"seed": 1})["id"] == "job_1"
+
+    keys = [asked.headers["Idempotency-Key"] for asked in script.asked]
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+    assert {asked.body for asked in script.asked} == {b'{"seed":1}'}
+
+
+def test_two_requests_have_two_keys() -> None:
+    with scripted(JOB) as script, client_of(script) as client:
+        client.jobs.create({})
+        client.jobs.create({})
+
+    first, second = (asked.headers["Idempotency-Key"] for asked in script.asked)
+    assert first != second
+
+
+def test_a_key_of_the_callers_own_is_used() -> None:
+    with scripted(JOB) as script, client_of(script) as client:
+        client.jobs.create({}, idempotency_key="nightly-2026-11-25")
+
+    assert script.asked[0].headers["Idempotency-Key"] == "nightly-2026-11-25"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [(Answer(409), Conflict), (Answer(422), ApiError), (Answer(500), ServerError)],
+    ids=["409", "422", "500"],
+)
+def test_what_does_not_pass_by_itself_is_not_repeated(
+    answer: Answer, error: type[ApiError]
+) -> None:
+    with scripted(answer) as script, client_of(script) as client, pytest.raises(error):
+        client.jobs.get("job_1")
+
+    assert len(script.asked) == 1
+
+
+@pytest.mark.parametrize("failure", [CUT, Answer(503)], ids=["cut", "503"])
+def test_an_action_without_a_key_is_not_sent_twice(failure: Answer) -> None:
+    with (
+        scripted(failure, JOB) as script,
+        client_of(script) as client,
+        pytest.raises((ConnectionFailed, ServerError)),
+    ):
+        client.jobs.cancel("job_1")
+
+    assert len(script.asked) == 1
+
+
+def test_patience_ends_with_the_last_error() -> None:
+    with (
+        scripted(Answer(503)) as script,
+        client_of(script) as client,
+        pytest.raises(ServerError) as error,
+    ):
+        client.jobs.get("job_1")
+
+    assert error.value.status == 503
+    assert len(script.asked) == QUICKLY.attempts
+
+
+def test_a_server_that_is_not_there_is_a_connection_that_failed() -> None:
+    with scripted(JOB) as script:
+        url = script.url
+    with Client(url, "cst_key", retries=QUICKLY) as client, pytest.raises(ConnectionFailed) as e:
+        client.jobs.cancel("job_1")
+
+    assert not e.value.sent
+
+
+def test_retry_after_is_waited_for_and_told() -> None:
+    told: list[tuple[Failure, float]] = []
+    wait = Answer(429, headers={"Retry-After": "1"})
+    with (
+        scripted(wait, JOB) as script,
+        Client(
+            script.url,
+            "cst_key",
+            retries=QUICKLY,
+            on_retry=lambda failure, pause_s: told.append((failure, pause_s)),
+        ) as client,
+    ):
+        client.jobs.get("job_1")
+
+    ((failure, pause_s),) = told
+    assert isinstance(failure, RateLimited)
+    assert pause_s == 1.0
+
+
+def test_a_retry_after_that_is_too_long_is_an_error() -> None:
+    with (
+        scripted(Answer(429, headers={"Retry-After": "3600"})) as script,
+        client_of(script) as client,
+        pytest.raises(RateLimited) as error,
+    ):
+        client.jobs.get("job_1")
+
+    assert error.value.retry_after_s == 3600
+    assert len(script.asked) == 1
+
+
+def test_retry_after_may_be_a_date() -> None:
+    moment = datetime.now(UTC) + timedelta(seconds=30)
+    seconds = retry_after_s(format_datetime(moment, usegmt=True))
+
+    assert seconds is not None
+    assert 25 < seconds <= 30
+
+
+@pytest.mark.parametrize("value", [None, "soon", "", "Wed, 99 Nov 2026"])
+def test_a_retry_after_that_cannot_be_read_is_none(value: str | None) -> None:
+    assert retry_after_s(value) is None
+
+
+def test_an_answer_that_is_no_problem_document_is_told_as_it_is() -> None:
+    page = Answer(404, b"<h1>nginx</h1>", {"Content-Type": "text/html"})
+    with scripted(page) as script, client_of(script) as client, pytest.raises(ApiError) as error:
+        client.jobs.get("job_1")
+
+    assert "nginx" in str(error.value)
+    assert error.value.code == "unknown"
