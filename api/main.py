@@ -20,7 +20,9 @@ from api.last_used import written_now_and_then
 from api.middleware import RequestMiddleware
 from api.models.endpoints import router as models
 from api.models.lineage_endpoints import router as lineage
+from api.pareto.endpoints import router as pareto
 from api.plans.endpoints import router as plans
+from api.sweeps.endpoints import router as sweeps
 from api.system.endpoints import VERSION
 from api.system.endpoints import router as system
 from api.uploads.endpoints import router as uploads
@@ -38,6 +40,8 @@ _ROUTERS = (  # the first is found first: polls of jobs come more often than all
     uploads,
     models,
     lineage,
+    pareto,
+    sweeps,
     datasets,
     plans,
     artifacts,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -212,14 +214,17 @@ class JobRequest(Contract):
         return self
 
     def _of_a_compression(self) -> list[InitErrorDetails]:
-        faults = []
-        if self.targets.compression is None:
-            place = ("targets", "compression")
-            faults.append(InitErrorDetails(type="missing", loc=place, input=self.targets))
+        faults = self._of_its_limits()
         if self.baseline_model_id is not None:
             why = "a compression is compared with the model it began with; leave it out"
             faults.append(_misplaced("baseline_model_id", why=why))
         return faults
+
+    def _of_its_limits(self) -> list[InitErrorDetails]:
+        if self.targets.compression is not None:
+            return []
+        place = ("targets", "compression")
+        return [InitErrorDetails(type="missing", loc=place, input=self.targets)]
 
     def _of_an_evaluation(self) -> list[InitErrorDetails]:
         why = 'an evaluation changes nothing of the model; leave it out, or ask for "compress"'
@@ -239,6 +244,70 @@ class JobRequest(Contract):
 
 
 _OF_A_COMPRESSION = ("method", "profile", "options")
+MAX_SWEEP_JOBS = 50
+_LISTS = {"ratios", "profiles", "seeds"}
+
+
+class SweepRequest(JobRequest):
+    """Body of `POST /v1/sweeps`: a compression, and lists of what is to be tried in it.
+
+    There is a job for each combination of `ratios`, `profiles` and `seeds`; a list left out
+    leaves the field of its name. With `ratios`, `targets.compression` may be left out, or have
+    further limits that hold for every ratio.
+    """
+
+    kind: Literal["compress"] = "compress"
+    ratios: list[Annotated[float, Field(gt=1.0)]] = Field([], max_length=MAX_SWEEP_JOBS)
+    profiles: list[ProfileName] = Field([], max_length=MAX_SWEEP_JOBS)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field([], max_length=MAX_SWEEP_JOBS)
+
+    def jobs(self) -> list[JobRequest]:
+        """Return the jobs in the order of the lists, seeds going fastest."""
+        base = self.model_dump(exclude=_LISTS, exclude_unset=True)
+        ratios: Sequence[float | None] = self.ratios or [None]
+        return [
+            JobRequest.model_validate(base | self._with(ratio) | profile | seed)
+            for ratio in ratios
+            for profile in _choices("profile", self.profiles)
+            for seed in _choices("seed", self.seeds)
+        ]
+
+    def _with(self, ratio: float | None) -> dict[str, Any]:
+        if ratio is None:
+            return {}
+        targets = self.targets.model_dump(exclude_unset=True)
+        compression = (targets.get("compression") or {}) | {"ratio": ratio}
+        return {"targets": targets | {"compression": compression}}
+
+    @model_validator(mode="after")
+    def _is_a_sweep(self) -> SweepRequest:
+        lists: dict[str, list[Any]] = {name: getattr(self, name) for name in sorted(_LISTS)}
+        faults = [
+            _misplaced(name, why="a value is there twice; leave the second out")
+            for name, values in lists.items()
+            if len(set(values)) < len(values)
+        ]
+        count = prod(max(len(values), 1) for values in lists.values())
+        if not any(lists.values()):
+            faults.append(_misplaced("ratios", why="give ratios, profiles or seeds to try"))
+        if count > MAX_SWEEP_JOBS:
+            why = f"these are {count} jobs; a sweep has at most {MAX_SWEEP_JOBS}"
+            faults.append(_misplaced(why=why))
+        if faults:
+            raise ValidationError.from_exception_data(type(self).__name__, faults)
+        return self
+
+    def _of_its_limits(self) -> list[InitErrorDetails]:
+        if not self.ratios:
+            return super()._of_its_limits() if self.profiles or self.seeds else []
+        if self.targets.compression is None or self.targets.compression.ratio is None:
+            return []
+        return [_misplaced("targets", "compression", "ratio", why="ratios are given; leave it out")]
+
+
+def _choices(name: str, values: Sequence[object]) -> list[dict[str, object]]:
+    """Return each value for a field; one choice, that leaves it, without any."""
+    return [{name: value} for value in values] or [{}]
 
 
 def _misplaced(*place: str, why: str) -> InitErrorDetails:

@@ -23,9 +23,9 @@ from store.states import FINAL, JobState
 from store.tables import Job
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
-_AT_REST = FINAL | {JobState.PAUSED}  # nothing more happens by itself
+AT_REST = FINAL | {JobState.PAUSED}  # nothing more happens by itself
 
-_CREATE_PROBLEMS = problem_responses(
+CREATE_PROBLEMS = problem_responses(
     *IDEMPOTENCY_PROBLEMS,
     "unauthenticated",
     "not_found",
@@ -53,7 +53,7 @@ _RETRY_PROBLEMS = problem_responses(
     status_code=202,
     operation_id="create_job",
     response_model=JobDocument,
-    responses=_CREATE_PROBLEMS,
+    responses=CREATE_PROBLEMS,
 )
 def create_job(
     request: JobRequest, tenant_id: TenantId, services: ServicesDep, once: OnceDep
@@ -125,7 +125,7 @@ async def get_job(
             document = service.documents(session, [job])[0]
             return document, etag(job.version, document)
 
-    document, tag = await wait.until(read, lambda read: read[0].state in _AT_REST)
+    document, tag = await wait.until(read, lambda read: read[0].state in AT_REST)
     headers = {"ETag": tag, **wait.applied}
     if none_match(request.headers.get("if-none-match"), tag):
         return Response(status_code=304, headers=headers)

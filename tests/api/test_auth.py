@@ -118,6 +118,8 @@ def things(client: Any, world: World) -> dict[str, str]:
     world.finish(lease, ("model.safetensors", b"weights"))
     artifacts = client.get(f"/v1/jobs/{done}/artifacts").json()["data"]
     found["plan_id"] = client.post("/v1/plans", json=world.plan_body()).json()["id"]
+    several = world.job_body(ratios=[2.0], targets={"robustness": {"epsilon": 0.1}})
+    found["sweep_id"] = client.post("/v1/sweeps", json=several).json()["id"]
     assert client.put(f"/v1/models/{found['model_id']}/aliases/production").status_code == 200
     return found | {"artifact_id": artifacts[0]["id"], "alias": "production"}
 
