@@ -45,9 +45,10 @@ arrows: $(INSTALLED)
 tests: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
-generate: $(INSTALLED)  ## rewrite the committed openapi.json and store/architectures.json
+generate: $(INSTALLED)  ## rewrite the committed openapi.json, store/architectures.json and api/problem_pages/texts.json
 	$(BIN)/python -m cstar_core.architectures.catalog > store/architectures.json
 	$(BIN)/python -m api.openapi
+	$(BIN)/python -m api.problem_pages.texts
 
 lock:  ## rewrite constraints.txt from the newest versions the ranges allow
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

@@ -99,7 +99,6 @@ def _headers(content: Content) -> dict[str, str]:
         "Accept-Ranges": "bytes",
         "Repr-Digest": field_value(content.sha256),
         "Content-Disposition": _disposition(content.filename),
-        "X-Content-Type-Options": "nosniff",
     }
 
 

@@ -7,10 +7,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from api import openapi, problems
 from api.architectures.endpoints import router as architectures
 from api.artifacts.endpoints import router as artifacts
+from api.cors import NamedOrigins
 from api.datasets.endpoints import router as datasets
 from api.dependencies import open_services
 from api.files.endpoints import router as files
@@ -22,6 +24,7 @@ from api.models.endpoints import router as models
 from api.models.lineage_endpoints import router as lineage
 from api.pareto.endpoints import router as pareto
 from api.plans.endpoints import router as plans
+from api.problem_pages.endpoints import router as problem_pages
 from api.sweeps.endpoints import router as sweeps
 from api.system.endpoints import VERSION
 from api.system.endpoints import router as system
@@ -50,11 +53,16 @@ _ROUTERS = (  # the first is found first: polls of jobs come more often than all
     webhook_endpoints,
     webhook_deliveries,
     system,
+    problem_pages,
 )
 
 
 class Service(FastAPI):
-    """FastAPI with an OpenAPI description that is complete."""
+    """FastAPI with an OpenAPI description that is complete, and what every answer carries."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return all of it within ours, so that the answer to a failure is like the others."""
+        return RequestMiddleware(NamedOrigins(super().build_middleware_stack()))
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document, made once."""
@@ -75,7 +83,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         separate_input_output_schemas=False,
     )
-    app.add_middleware(RequestMiddleware)
     problems.register(app)
     for router in _ROUTERS:
         app.include_router(router)

@@ -1,11 +1,12 @@
-"""What every request gets: an id, a span, a limit on bodies that are read into memory."""
+"""What every request gets: an id, a span, headers, a limit on bodies that are read into memory."""
 
 from __future__ import annotations
 
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,14 +21,17 @@ MAX_JSON_BYTES = 1 << 20
 SERVER_ERROR = 500
 _QUIET = {"GET", "HEAD"}  # polls would drown the rest
 logger = logging.getLogger(__name__)
+_STREAMING: set[object] = set()
+_EVERYWHERE = {  # an answer is data: no browser is to run or frame it
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+Endpoint = TypeVar("Endpoint", bound=Callable[..., object])
 _SANE = re.compile(r"[A-Za-z0-9._~:-]{1,128}")
 
 
 class RequestMiddleware:
-    """Accepts a sane `X-Request-Id` or makes one, and answers with it.
-
-    All bodies but those of PUT are JSON held in memory; PUT streams and has limits of its own.
-    """
+    """Accepts a sane `X-Request-Id` or makes one, and answers with it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -39,14 +43,18 @@ class RequestMiddleware:
             return
         headers = Headers(scope=scope)
         scope.setdefault("state", {})["request_id"] = _chosen(headers.get(HEADER))
-        if scope["method"] != "PUT":
-            receive = _limited(receive)
         parent = headers.get(tracing.HEADER, "")  # never what this connection carried before
         with (
             working_for(request_id=request_id_of(scope)),
             tracing.span(scope["method"], role="server", parent=parent),
         ):
-            await self._app(scope, receive, _Answer(scope, send))
+            await self._app(scope, _limited(scope, receive), _Answer(scope, send))
+
+
+def streams_body(endpoint: Endpoint) -> Endpoint:
+    """Mark an endpoint that reads its body in pieces and has a limit of its own."""
+    _STREAMING.add(endpoint)
+    return endpoint
 
 
 def request_id_of(scope: Scope) -> str:
@@ -75,6 +83,8 @@ class _Answer:
         """Pass one message on."""
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
+            for name, value in _EVERYWHERE.items():
+                headers.setdefault(name, value)
             headers[HEADER] = request_id_of(self._scope)
             headers.update(self._scope["state"].get("headers", {}))
             self._tell(message["status"])
@@ -90,15 +100,28 @@ class _Answer:
             logger.info("%s %s", method, self._scope["path"], extra=took)
 
 
-def _limited(receive: Receive) -> Receive:
+def _limited(scope: Scope, receive: Receive) -> Receive:
+    """Bound what is read into memory, by what is announced and by what comes.
+
+    The route is known only when the body is asked for.
+    """
     received = 0
 
     async def receiver() -> Message:
         nonlocal received
+        if scope.get("endpoint") in _STREAMING:
+            return await receive()
+        announced = Headers(scope=scope).get("content-length", "") if received == 0 else ""
+        if announced.isdecimal() and int(announced) > MAX_JSON_BYTES:
+            raise _too_large()
         message = await receive()
         received += len(message.get("body", b""))
         if received > MAX_JSON_BYTES:
-            raise HTTPException(413, f"A JSON body has at most {MAX_JSON_BYTES} bytes.")
+            raise _too_large()
         return message
 
     return receiver
+
+
+def _too_large() -> HTTPException:
+    return HTTPException(413, f"A JSON body has at most {MAX_JSON_BYTES} bytes.")

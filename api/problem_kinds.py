@@ -33,6 +33,7 @@ KINDS: dict[str, Kind] = {
     "parts_missing": Kind(409, "Parts of the upload have not arrived"),
     "too_many_webhook_endpoints": Kind(409, "There are too many webhook endpoints"),
     "webhook_endpoint_disabled": Kind(409, "The webhook endpoint is disabled"),
+    "precondition_failed": Kind(412, "It is no longer as If-Match says"),
     "too_large": Kind(413, "The body is too large"),
     "unsupported_media_type": Kind(415, "The body's type or encoding is not supported"),
     "range_not_satisfiable": Kind(416, "The range lies outside the content"),

@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from api.errors import DomainError, Fault
 from api.methods import allowed_methods
-from api.middleware import HEADER, request_id_of
+from api.middleware import request_id_of
 from api.problem_kinds import CODE_OF_STATUS, KINDS
 from api.validation import faults_of, is_unparsed
 from store.blobs import BlobGone
@@ -112,7 +112,7 @@ def respond(
         document,
         status_code=kind.status,
         media_type=MEDIA_TYPE,
-        headers={HEADER: request_id_of(request.scope), **kind.headers, **(headers or {})},
+        headers={**kind.headers, **(headers or {})},
     )
 
 
@@ -152,6 +152,8 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
         return respond(request, code, f"There is nothing at {request.url.path}.")
     if code == "method_not_allowed":
         allowed = ", ".join(allowed_methods(request))
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"Allow": allowed})
         detail = f"{request.method} is not allowed here; allowed: {allowed}."
         return respond(request, code, detail, headers={"Allow": allowed})
     return respond(request, code, str(error.detail), headers=error.headers)

@@ -18,6 +18,7 @@ _BY_STATUS = {
     "201": [HEADER, _LOCATION],
     "202": [HEADER, _LOCATION],
     "401": [_CHALLENGE],
+    "429": [_WAIT],
     "503": [_WAIT],
     "default": [HEADER],
 }

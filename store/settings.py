@@ -9,6 +9,9 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_ORIGIN = r"https?://[A-Za-z0-9.:\[\]-]+"
+_ORIGINS = rf"^{_ORIGIN}(\s*,\s*{_ORIGIN})*$"
+
 
 class Settings(BaseSettings):
     """One value a `CSTAR_...` variable; times are in seconds, sizes in bytes."""
@@ -43,6 +46,9 @@ class Settings(BaseSettings):
     max_single_upload_bytes: int = Field(1 << 30, gt=0)
     upload_expiry_s: float = Field(86400.0, gt=0)
     presign_parts: bool = True
+    cors_origins: str | None = Field(
+        None, pattern=_ORIGINS
+    )  # "https://a.example, https://b.example"
     rate_limit_per_minute: int = Field(12_000, ge=0)  # requests of a key; 0 for no limit
     failures_per_minute: int = Field(60, ge=0)  # requests of an address without a valid key
     rate_limit_url: str | None = None  # Redis, where all API processes count together

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
 from api import deletion
 from api.auth import TenantId
+from api.conditional import NOT_MODIFIED, tagged
 from api.datasets import service
 from api.datasets.schemas import DatasetDocument
 from api.dependencies import ServicesDep
@@ -63,11 +64,17 @@ def list_datasets(
 @router.get(
     "/{dataset_id}",
     operation_id="get_dataset",
-    responses=problem_responses("unauthenticated", "not_found"),
+    response_model=DatasetDocument,
+    responses={**NOT_MODIFIED, **problem_responses("unauthenticated", "not_found")},
 )
 async def get_dataset(
-    dataset_id: str, tenant_id: TenantId, services: ServicesDep, wait: WaitDep
-) -> DatasetDocument:
+    *,
+    request: Request,
+    dataset_id: str,
+    tenant_id: TenantId,
+    services: ServicesDep,
+    wait: WaitDep,
+) -> Response:
     """Return a data set; `Prefer: wait=N` holds the answer while it is validating."""
 
     def read() -> DatasetDocument:
@@ -75,7 +82,8 @@ async def get_dataset(
             dataset = service.get(session, dataset_id, tenant_id=tenant_id)
             return DatasetDocument.model_validate(dataset)
 
-    return await wait.until(read, lambda dataset: dataset.status is not Status.VALIDATING)
+    document = await wait.until(read, lambda dataset: dataset.status is not Status.VALIDATING)
+    return tagged(request, document, wait.applied)
 
 
 @router.delete(

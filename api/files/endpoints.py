@@ -13,6 +13,7 @@ from api.digests import ContentDigest, announced_sha256, field_value
 from api.files import service
 from api.files.receiving import receive, too_large
 from api.files.schemas import FileDocument, Filename, Purpose, file_document
+from api.middleware import streams_body
 from api.pagination import CursorDep, Page, page_bounds
 from api.problems import HttpError, problem_responses
 from store.blobs import StoredBlob
@@ -41,6 +42,7 @@ _UPLOAD_PROBLEMS = problem_responses(
     responses=_UPLOAD_PROBLEMS,
     openapi_extra={"requestBody": {"required": True, "content": BINARY_BODY}},
 )
+@streams_body
 async def upload_file(
     *,
     request: Request,

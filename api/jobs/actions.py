@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal
 
 from sqlalchemy.orm import Session
 
+from api.conditional import PreconditionFailed
 from api.errors import InvalidTransition
 from api.jobs import service
 from api.tenancy import find, missing
@@ -32,14 +33,27 @@ MOVES: dict[Action, dict[JobState, JobState]] = {
 RETRIABLE = frozenset({JobState.FAILED, JobState.CANCELLED})
 
 
-def act(session: Session, job_id: str, action: Action, *, tenant_id: str) -> Job:
-    """Move a job as asked, whatever its state turns out to be; raises InvalidTransition."""
+def act(
+    session: Session,
+    job_id: str,
+    action: Action,
+    *,
+    tenant_id: str,
+    versions: Collection[int] | None = None,
+) -> Job:
+    """Move a job as asked, whatever its state turns out to be, if it is of one of `versions`.
+
+    Raises InvalidTransition or PreconditionFailed.
+    """
     job = service.get(session, job_id, tenant_id=tenant_id)
+    expected = None if versions is None else Job.version.in_(versions)
     for origin, target in MOVES[action].items():
-        moved = transition(session, job.id, target, origin=[origin])
+        moved = transition(session, job.id, target, origin=[origin], where=expected)
         if moved is not None:
             return moved
     session.refresh(job)
+    if versions is not None and job.version not in versions:
+        raise _has_moved(job)
     raise _not_from(JobState(job.state), action)
 
 
@@ -86,6 +100,13 @@ def possible(state: JobState) -> list[str]:
     """Return the actions that a job in `state` takes."""
     actions: list[str] = [action for action, moves in MOVES.items() if state in moves]
     return actions + (["retry"] if state in RETRIABLE else [])
+
+
+def _has_moved(job: Job) -> PreconditionFailed:
+    return PreconditionFailed(
+        f"The job has moved on since you read it and is {job.state} now; GET it again and decide.",
+        members={"state": job.state},
+    )
 
 
 def _not_from(state: JobState, action: str) -> InvalidTransition:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from api import deletion
 from api.auth import TenantId
-from api.conditional import none_match
+from api.conditional import none_match, versions
 from api.dependencies import Services, ServicesDep
 from api.idempotency import IDEMPOTENCY_PROBLEMS, Created, OnceDep
 from api.jobs import actions, service
@@ -42,7 +42,13 @@ CREATE_PROBLEMS = problem_responses(
     "target_infeasible",
     "too_few_examples",
 )
-_ACTION_PROBLEMS = problem_responses("unauthenticated", "not_found", "invalid_transition")
+_ACTION_PROBLEMS = problem_responses(
+    "unauthenticated", "not_found", "invalid_transition", "precondition_failed"
+)
+IfMatch = Annotated[
+    str | None,
+    Header(alias="If-Match", description="The job's ETag: only if it has not changed since then"),
+]
 _RETRY_PROBLEMS = problem_responses(
     "unauthenticated", "not_found", "invalid_transition", *IDEMPOTENCY_PROBLEMS
 )
@@ -134,21 +140,27 @@ async def get_job(
 
 
 @router.post("/{job_id}/cancel", operation_id="cancel_job", responses=_ACTION_PROBLEMS)
-def cancel_job(job_id: str, tenant_id: TenantId, services: ServicesDep) -> JobDocument:
+def cancel_job(
+    job_id: str, tenant_id: TenantId, services: ServicesDep, if_match: IfMatch = None
+) -> JobDocument:
     """Cancel a job: at once if it waits, else it is `cancelling` until its worker has stopped."""
-    return _act(services, job_id, "cancel", tenant_id)
+    return _act(services, job_id, "cancel", tenant_id, if_match)
 
 
 @router.post("/{job_id}/pause", operation_id="pause_job", responses=_ACTION_PROBLEMS)
-def pause_job(job_id: str, tenant_id: TenantId, services: ServicesDep) -> JobDocument:
+def pause_job(
+    job_id: str, tenant_id: TenantId, services: ServicesDep, if_match: IfMatch = None
+) -> JobDocument:
     """Pause a job; a running one is `pausing` until it has saved where it is."""
-    return _act(services, job_id, "pause", tenant_id)
+    return _act(services, job_id, "pause", tenant_id, if_match)
 
 
 @router.post("/{job_id}/resume", operation_id="resume_job", responses=_ACTION_PROBLEMS)
-def resume_job(job_id: str, tenant_id: TenantId, services: ServicesDep) -> JobDocument:
+def resume_job(
+    job_id: str, tenant_id: TenantId, services: ServicesDep, if_match: IfMatch = None
+) -> JobDocument:
     """Queue a paused job again; it goes on from where it was."""
-    return _act(services, job_id, "resume", tenant_id)
+    return _act(services, job_id, "resume", tenant_id, if_match)
 
 
 @router.post(
@@ -193,7 +205,10 @@ def _created(session: Session, job: Job) -> Created:
     return Created(document, document.urls.self)
 
 
-def _act(services: Services, job_id: str, action: actions.Action, tenant_id: str) -> JobDocument:
+def _act(
+    services: Services, job_id: str, action: actions.Action, tenant_id: str, if_match: str | None
+) -> JobDocument:
+    expected = versions(if_match)
     with services.database.writing() as session:
-        job = actions.act(session, job_id, action, tenant_id=tenant_id)
+        job = actions.act(session, job_id, action, tenant_id=tenant_id, versions=expected)
         return service.documents(session, [job])[0]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from api import deletion
 from api.auth import TenantId
+from api.conditional import NOT_MODIFIED, tagged
 from api.dependencies import ServicesDep
 from api.idempotency import IDEMPOTENCY_PROBLEMS, Created, OnceDep
 from api.models import service
@@ -78,11 +79,17 @@ def list_models(
 @router.get(
     "/{model_id}",
     operation_id="get_model",
-    responses=problem_responses("unauthenticated", "not_found"),
+    response_model=ModelDocument,
+    responses={**NOT_MODIFIED, **problem_responses("unauthenticated", "not_found")},
 )
 async def get_model(
-    model_id: str, tenant_id: TenantId, services: ServicesDep, wait: WaitDep
-) -> ModelDocument:
+    *,
+    request: Request,
+    model_id: str,
+    tenant_id: TenantId,
+    services: ServicesDep,
+    wait: WaitDep,
+) -> Response:
     """Return a model, by id or as `name@alias`.
 
     `Prefer: wait=N` holds the answer while it is validating.
@@ -93,7 +100,8 @@ async def get_model(
             model = resolve(session, model_id, tenant_id=tenant_id)
             return service.document_of(session, model)
 
-    return await wait.until(read, lambda model: model.status is not Status.VALIDATING)
+    document = await wait.until(read, lambda model: model.status is not Status.VALIDATING)
+    return tagged(request, document, wait.applied)
 
 
 @router.delete(

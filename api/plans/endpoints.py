@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from api import deletion
 from api.auth import TenantId
+from api.conditional import NOT_MODIFIED, tagged
 from api.dependencies import Services, ServicesDep
 from api.idempotency import IDEMPOTENCY_PROBLEMS, Created, OnceDep
 from api.pagination import CursorDep, Page, Text, page_bounds
@@ -94,13 +95,20 @@ def list_plans(
 @router.get(
     "/{plan_id}",
     operation_id="get_plan",
-    responses=problem_responses("unauthenticated", "not_found"),
+    response_model=PlanDocument,
+    responses={**NOT_MODIFIED, **problem_responses("unauthenticated", "not_found")},
 )
 async def get_plan(
-    plan_id: str, tenant_id: TenantId, services: ServicesDep, wait: WaitDep
-) -> PlanDocument:
+    *,
+    request: Request,
+    plan_id: str,
+    tenant_id: TenantId,
+    services: ServicesDep,
+    wait: WaitDep,
+) -> Response:
     """Return a plan; `Prefer: wait=N` holds the answer while it is planning."""
-    return await _settled(services, wait, plan_id, tenant_id)
+    document = await _settled(services, wait, plan_id, tenant_id)
+    return tagged(request, document, wait.applied)
 
 
 @router.delete(

@@ -15,6 +15,7 @@ from api.digests import ContentDigest, announced_sha256, field_value
 from api.errors import DomainError
 from api.files.endpoints import BINARY_BODY, check_encoding, declared_length
 from api.idempotency import IDEMPOTENCY_PROBLEMS, Created, OnceDep
+from api.middleware import streams_body
 from api.pagination import CursorDep, Page, page_bounds
 from api.problems import HttpError, problem_responses
 from api.uploads import completion, service
@@ -108,6 +109,7 @@ async def get_upload(
     ),
     openapi_extra={"requestBody": {"required": True, "content": BINARY_BODY}},
 )
+@streams_body
 async def upload_part(
     *,
     request: Request,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -76,6 +77,7 @@ def test_a_failure_tells_its_id_and_nothing_else(
     response = client.get("/v1/jobs", headers={"X-Request-Id": "failing"})
     assert (response.status_code, response.json()["code"]) == (500, "internal")
     assert response.headers["x-request-id"] == response.json()["request_id"] == "failing"
+    assert response.headers["x-content-type-options"] == "nosniff"
     assert "hunter2" not in response.text
 
 
@@ -183,6 +185,74 @@ def test_a_body_that_is_not_json_is_a_415(client: Any, media_type: str) -> None:
 def test_a_json_body_has_a_limit(client: Any) -> None:
     response = client.post("/v1/jobs", json={"x": "x" * MAX_JSON_BYTES})
     assert (response.status_code, response.json()["code"]) == (413, "too_large")
+
+
+def bodies(app: FastAPI) -> list[tuple[str, str]]:
+    """Return every operation that takes a body, but those that stream one."""
+    found = []
+    for path, operations in app.openapi()["paths"].items():
+        for method, operation in operations.items():
+            content = operation.get("requestBody", {}).get("content", {})
+            if "application/json" in content or method == "post":
+                found.append((method.upper(), path))
+    return found
+
+
+def test_every_json_body_has_a_limit_also_one_of_unknown_length(client: Any, app: FastAPI) -> None:
+    found = bodies(app)
+    assert len(found) > 8
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(MAX_JSON_BYTES // 65536 + 1):
+            yield b" " * 65536
+
+    for method, path in found:
+        headers = {"Content-Type": "application/json"}
+        answer = client.request(method, path, content=chunks(), headers=headers)
+        if "requestBody" in app.openapi()["paths"][path][method.lower()]:
+            assert (answer.status_code, answer.json()["code"]) == (413, "too_large"), path
+        else:
+            assert answer.status_code in {404, 413}, path  # the body is not looked at
+
+
+def test_what_announces_too_much_is_refused_before_it_is_read(client: Any, app: FastAPI) -> None:
+    read = []
+
+    def never() -> Iterator[bytes]:
+        read.append(1)
+        yield b"{}"
+
+    headers = {"Content-Type": "application/json", "Content-Length": str(MAX_JSON_BYTES + 1)}
+    answer = client.post("/v1/jobs", content=never(), headers=headers)
+    assert read == []
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+def test_options_tells_the_methods(client: Any) -> None:
+    answer = client.options("/v1/jobs")
+    assert (answer.status_code, answer.headers["allow"]) == (204, "GET, POST")
+    assert client.options("/v1/nothing").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/healthz", 200),
+        ("GET", "/v1/nothing", 404),
+        ("DELETE", "/v1/jobs", 405),
+        ("POST", "/v1/jobs", 415),
+        ("GET", "/v1/jobs?limit=0", 422),
+        ("GET", "/errors", 200),
+    ],
+)
+def test_every_answer_has_an_id_and_is_data_to_a_browser(
+    client: Any, method: str, path: str, status: int
+) -> None:
+    answer = client.request(method, path, content=b"x" if method == "POST" else None)
+    assert answer.status_code == status
+    assert answer.headers["x-request-id"].startswith("req_")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
 @pytest.mark.parametrize("text", ["\ud800", "nul\x00"])

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from api.main import app
 from api.openapi import render
 from api.problem_kinds import KINDS
+from api.problem_pages import texts
 from store.catalog import architectures
 from store.contracts import DatasetRequest, JobRequest, ModelRequest, PlanRequest
 from store.states import ErrorCode
@@ -96,6 +97,12 @@ def test_the_examples_of_a_body_are_accepted(contract: type[BaseModel]) -> None:
 
 def headings(path: Path) -> set[str]:
     return set(re.findall(r"^### `([a-z_]+)`$", path.read_text("utf-8"), re.MULTILINE))
+
+
+def test_the_pages_of_the_service_are_what_the_guide_says() -> None:
+    found = texts.explanations((ROOT / "docs" / "errors.md").read_text("utf-8"))
+    assert texts.kept() == found, "run python -m api.problem_pages.texts"
+    assert {one.code for one in found} >= set(KINDS) | {code.value for code in ErrorCode}
 
 
 def test_every_code_is_explained_under_a_heading_of_its_own() -> None:
