@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import obstore
 from obstore.store import ObjectStore, S3Store
@@ -139,7 +139,9 @@ def open_parts(blobs: BlobStore) -> PartStore:
     return ObjectParts(blobs, open_object_store(blobs.url))
 
 
-def hexdigest(chunks: Iterator[bytes], on_chunk: Callable[[], object] = lambda: None) -> str:
+def hexdigest(
+    chunks: Iterator[bytes | memoryview], on_chunk: Callable[[], object] = lambda: None
+) -> str:
     """Return the SHA-256 of chunks, in hexadecimal."""
     digest = hashlib.sha256()
     for chunk in chunks:
@@ -188,7 +190,7 @@ class DiskParts:
         """Hash the file in one pass and rename it; raises DigestMismatch or PartsLost."""
         self._seal(layout.upload_id)
         with self._reading(layout.upload_id) as file:
-            actual = hexdigest(iter(partial(file.read, CHUNK_BYTES), b""), on_chunk)
+            actual = hexdigest(_chunks(file), on_chunk)
         if actual != sha256:
             raise DigestMismatch(sha256, actual)
         self._disk.flush(f"{FOLDER}/{layout.upload_id}.sealed")
@@ -234,10 +236,10 @@ class DiskParts:
             finally:
                 os.close(descriptor)
 
-    def _reading(self, upload_id: str) -> BinaryIO:
+    def _reading(self, upload_id: str) -> FileIO:
         for path in (self._sealed(upload_id), self._open_file(upload_id)):
             with suppress(FileNotFoundError):
-                return path.open("rb")
+                return path.open("rb", buffering=0)
         raise PartsLost
 
 
@@ -374,6 +376,13 @@ class _ObjectWriter:
         """Finish the object; returns its tag."""
         self._writer.close()
         return obstore.head(self._store, self._name)["e_tag"]
+
+
+def _chunks(file: FileIO) -> Iterator[memoryview]:
+    """Yield the bytes of a file, each time in the same memory."""
+    buffer = memoryview(bytearray(CHUNK_BYTES))
+    while size := file.readinto(buffer):
+        yield buffer[:size]
 
 
 @contextmanager

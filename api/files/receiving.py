@@ -17,6 +17,7 @@ from store.blobs import BlobStore, Staging, StoredBlob
 from store.room import is_full
 
 Writer = TypeVar("Writer", bound=AbstractContextManager[Any])
+HEAD_BYTES = 16
 BLOCK_BYTES = 1 << 20  # written at once: a thread for every network chunk would cost more than it
 
 
@@ -37,7 +38,7 @@ async def receive(
         empty = True
         async for block in blocks(chunks):
             if empty:
-                check_format(purpose, block)
+                check_format(purpose, head_of(block))
             empty = False
             await run_in_threadpool(_write, staging, block)
         if empty:
@@ -62,23 +63,31 @@ async def opened(begin: Callable[[], Writer]) -> AsyncIterator[Writer]:
             await run_in_threadpool(writer.__exit__, None, None, None)
 
 
-async def blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield a body in blocks of at least BLOCK_BYTES, but for the last."""
-    block, size = [], 0
+async def blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
+    """Yield a body's chunks, at least BLOCK_BYTES of them at a time but for the last."""
+    block: list[bytes] = []
+    size = 0
     async for chunk in chunks:
-        block.append(chunk)
-        size += len(chunk)
+        if chunk:
+            block.append(chunk)
+            size += len(chunk)
         if size >= BLOCK_BYTES:
-            yield b"".join(block)
+            yield block
             block, size = [], 0
-    if size:
-        yield b"".join(block)
+    if block:
+        yield block
 
 
-def _write(staging: Staging, block: bytes) -> None:
+def head_of(block: list[bytes]) -> bytes:
+    """Return the first bytes of a block, as many as tell a format."""
+    return b"".join(chunk[:HEAD_BYTES] for chunk in block[:HEAD_BYTES])
+
+
+def _write(staging: Staging, block: list[bytes]) -> None:
     try:
         with room():
-            staging.write(block)
+            for chunk in block:
+                staging.write(chunk)
     except store.TooLarge as error:
         raise too_large(error.limit) from error
 

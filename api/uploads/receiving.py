@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.errors import DigestMismatch, WrongPartSize
 from api.files.formats import check_format
-from api.files.receiving import blocks, opened, room
+from api.files.receiving import blocks, head_of, opened, room
 from store.parts import Layout, PartStore, PartWriter
 
 
@@ -41,7 +41,7 @@ async def receive(
         part = _Part(writer, layout.size(number))
         async for block in blocks(chunks):
             if number == 1 and part.received == 0:
-                check_format(purpose, block)
+                check_format(purpose, head_of(block))
             await run_in_threadpool(part.write, block)
         return await run_in_threadpool(part.commit, expected_sha256)
 
@@ -62,13 +62,14 @@ class _Part:
         self._size = size
         self._digest = hashlib.sha256()
 
-    def write(self, block: bytes) -> None:
-        if self.received + len(block) > self._size:  # the next part begins there
+    def write(self, block: list[bytes]) -> None:
+        self.received += sum(map(len, block))
+        if self.received > self._size:  # the next part begins there
             raise wrong_size(self._size)
-        self.received += len(block)
-        self._digest.update(block)
-        with room():
-            self._writer.write(block)
+        for chunk in block:
+            self._digest.update(chunk)
+            with room():
+                self._writer.write(chunk)
 
     def commit(self, expected_sha256: str | None) -> ReceivedPart:
         if self.received < self._size:

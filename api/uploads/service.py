@@ -29,7 +29,7 @@ from store.parts import FoundPart, Layout
 from store.states import UploadStatus
 from store.tables import File, Upload, UploadPart
 
-PART_BYTES = 8 << 20
+PART_BYTES = 16 << 20
 PRESIGNED_AT_ONCE = 100
 PRESIGNED_S = 3600.0
 

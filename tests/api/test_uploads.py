@@ -272,7 +272,7 @@ def test_a_file_has_at_most_a_thousand_parts(app: FastAPI, sender: Sender) -> No
     assert sender.ask(bytes=size).json()["errors"][0]["pointer"] == "/part_bytes"
     chosen = sender.begin(bytes=size, part_bytes=None)
     assert chosen["part_count"] <= 1000
-    assert sender.begin(bytes=5 << 20, part_bytes=None)["part_bytes"] == 8 << 20
+    assert sender.begin(bytes=5 << 20, part_bytes=None)["part_bytes"] == 16 << 20
 
 
 def test_a_file_that_the_tenant_has_is_not_sent_again(
