@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
+from api.audit import trail
 from api.dependencies import Services, ServicesDep
 from api.known_keys import TRUSTED_S
 from api.principal import Principal
@@ -49,6 +50,7 @@ async def authenticated(
         principal = await _looked_up(request, services, key)
     await services.rate_limits.count(request, principal.key_id)
     _check_scope(principal, request, services)
+    trail.note(request, principal)
     return principal
 
 

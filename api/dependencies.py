@@ -7,9 +7,11 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from api.audit.trail import AuditedDatabase
 from api.jobs.feeds import Feeds
 from api.known_keys import KnownKeys
 from api.last_used import LastUsed
+from api.quotas import Quotas
 from api.rate_limits import RateLimits
 from api.system.metrics import AuthFailures, Scrape
 from api.uploads.background import Completions
@@ -40,6 +42,7 @@ class Services:
     feeds: Feeds
     completions: Completions
     rate_limits: RateLimits
+    quotas: Quotas
 
 
 def require_secret_key(settings: Settings) -> str:
@@ -60,7 +63,7 @@ def require_secret_key(settings: Settings) -> str:
 def open_services(settings: Settings) -> Services:
     """Open what the endpoints work with; raises UnfitSecretKey."""
     secret_key = require_secret_key(settings)
-    database = Database(settings.resolved_database_url)
+    database = AuditedDatabase(settings.resolved_database_url)
     failures = AuthFailures()
     blobs = BlobStore(settings.resolved_blob_url)
     return Services(
@@ -76,6 +79,7 @@ def open_services(settings: Settings) -> Services:
         parts=open_parts(blobs),
         completions=Completions(),
         rate_limits=RateLimits(settings),
+        quotas=Quotas(settings),
     )
 
 

@@ -46,6 +46,24 @@ class NotFound(DomainError):
     code = "not_found"
 
 
+class InsufficientScope(DomainError):
+    """The key may do less than it asks for."""
+
+    code = "insufficient_scope"
+
+
+class QuotaExceeded(DomainError):
+    """The tenant has as much as it may have."""
+
+    code = "quota_exceeded"
+
+
+class KeyEnded(DomainError):
+    """The API key was revoked or has expired."""
+
+    code = "key_ended"
+
+
 class EmptyFile(DomainError):
     """An upload without a byte."""
 
@@ -194,12 +212,6 @@ class InvalidWebhookUrl(DomainError):
     """A webhook may not be sent to this URL."""
 
     code = "invalid_webhook_url"
-
-
-class TooManyWebhookEndpoints(DomainError):
-    """The tenant has as many endpoints as one may have."""
-
-    code = "too_many_webhook_endpoints"
 
 
 class WebhookEndpointDisabled(DomainError):

@@ -12,12 +12,14 @@ from starlette.types import ASGIApp
 from api import openapi, problems
 from api.architectures.endpoints import router as architectures
 from api.artifacts.endpoints import router as artifacts
+from api.audit.endpoints import router as audit
 from api.cors import NamedOrigins
 from api.datasets.endpoints import router as datasets
 from api.dependencies import open_services
 from api.files.endpoints import router as files
 from api.jobs.endpoints import router as jobs
 from api.jobs.history_endpoints import router as job_history
+from api.keys.endpoints import router as keys
 from api.last_used import written_now_and_then
 from api.middleware import RequestMiddleware
 from api.models.endpoints import router as models
@@ -29,6 +31,7 @@ from api.sweeps.endpoints import router as sweeps
 from api.system.endpoints import VERSION
 from api.system.endpoints import router as system
 from api.uploads.endpoints import router as uploads
+from api.usage.endpoints import router as usage
 from api.webhooks.delivery_endpoints import router as webhook_deliveries
 from api.webhooks.endpoints import router as webhook_endpoints
 from api.workers.endpoints import router as workers
@@ -52,6 +55,9 @@ _ROUTERS = (  # the first is found first: polls of jobs come more often than all
     workers,
     webhook_endpoints,
     webhook_deliveries,
+    keys,
+    usage,
+    audit,
     system,
     problem_pages,
 )

@@ -39,6 +39,17 @@ class Settings(BaseSettings):
     retention_jobs_days: float | None = Field(None, gt=0)
     retention_plans_days: float | None = Field(None, gt=0)
     retention_files_days: float | None = Field(None, gt=0)
+    audit_retention_s: float = Field(365 * 86400.0, ge=0)  # 0: for ever
+
+    # Of each tenant that has no limit of its own; 0: no limit.
+    quota_jobs: int = Field(10_000, ge=0)
+    quota_bytes: int = Field(1 << 40, ge=0)
+    quota_models: int = Field(10_000, ge=0)
+    quota_datasets: int = Field(10_000, ge=0)
+    quota_uploads: int = Field(1_000, ge=0)
+    # each transition of a job writes a row for each of them
+    quota_webhook_endpoints: int = Field(20, ge=0)
+    quota_keys: int = Field(100, ge=0)
 
     job_queue: str = "cpu.default"
 

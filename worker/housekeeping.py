@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 
-from store import garbage, idempotency, uploads
+from store import audit, garbage, idempotency, uploads
 from store.blobs import BlobStore
 from store.database import Database
 from store.parts import open_parts
@@ -77,6 +77,8 @@ class Housekeeper:
             garbage.condemn_orphans(self._database, self._blobs, grace_s=GARBAGE_GRACE_S)
         with self._database.writing() as session:
             idempotency.sweep(session)
+            if self._settings.audit_retention_s:
+                audit.forget_old(session, older_than_s=self._settings.audit_retention_s)
             garbage.condemn_unreferenced(session, grace_s=GARBAGE_GRACE_S)
         removed = garbage.remove_condemned(self._database, self._blobs)
         swept = self._blobs.sweep_staging(grace_s=GARBAGE_GRACE_S) + self._end_uploads()

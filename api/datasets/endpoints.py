@@ -29,6 +29,7 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
     responses=problem_responses(
         *IDEMPOTENCY_PROBLEMS,
         "unauthenticated",
+        "quota_exceeded",
         "not_found",
         "too_large",
         "unsupported_media_type",
@@ -36,10 +37,13 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
         "wrong_purpose",
     ),
 )
-def create_dataset(request: DatasetRequest, tenant_id: TenantId, once: OnceDep) -> Response:
+def create_dataset(
+    request: DatasetRequest, tenant_id: TenantId, services: ServicesDep, once: OnceDep
+) -> Response:
     """Make a data set of an uploaded file; it is `validating` until it is ready or rejected."""
 
     def create(session: Session) -> Created:
+        services.quotas.claim(session, tenant_id, datasets=1)
         dataset = service.create(session, request, tenant_id=tenant_id)
         return Created(DatasetDocument.model_validate(dataset), f"/v1/datasets/{dataset.id}")
 

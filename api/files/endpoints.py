@@ -24,6 +24,7 @@ BINARY_BODY = {"application/octet-stream": {"schema": {"type": "string", "format
 _UPLOAD_PROBLEMS = problem_responses(
     "invalid_digest",
     "unauthenticated",
+    "quota_exceeded",
     "too_large",
     "unsupported_media_type",
     "invalid_request",
@@ -146,6 +147,7 @@ def _register(
     services: Services, blob: StoredBlob, *, tenant_id: str, filename: str, purpose: str
 ) -> FileDocument:
     with services.database.writing() as session:
+        services.quotas.claim(session, tenant_id, bytes=blob.bytes)
         file = service.register(
             session, blob, tenant_id=tenant_id, filename=filename, purpose=purpose
         )

@@ -28,6 +28,7 @@ AT_REST = FINAL | {JobState.PAUSED}  # nothing more happens by itself
 CREATE_PROBLEMS = problem_responses(
     *IDEMPOTENCY_PROBLEMS,
     "unauthenticated",
+    "quota_exceeded",
     "not_found",
     "model_not_ready",
     "dataset_not_ready",
@@ -50,7 +51,11 @@ IfMatch = Annotated[
     Header(alias="If-Match", description="The job's ETag: only if it has not changed since then"),
 ]
 _RETRY_PROBLEMS = problem_responses(
-    "unauthenticated", "not_found", "invalid_transition", *IDEMPOTENCY_PROBLEMS
+    "unauthenticated",
+    "quota_exceeded",
+    "not_found",
+    "invalid_transition",
+    *IDEMPOTENCY_PROBLEMS,
 )
 
 
@@ -70,6 +75,7 @@ def create_job(
     """
 
     def create(session: Session) -> Created:
+        services.quotas.claim(session, tenant_id, jobs=1, bytes=0)
         queue = services.settings.job_queue
         return _created(session, service.create(session, request, tenant_id=tenant_id, queue=queue))
 
@@ -170,10 +176,11 @@ def resume_job(
     response_model=JobDocument,
     responses=_RETRY_PROBLEMS,
 )
-def retry_job(job_id: str, tenant_id: TenantId, once: OnceDep) -> Response:
+def retry_job(job_id: str, tenant_id: TenantId, services: ServicesDep, once: OnceDep) -> Response:
     """Make a new job of one that failed or was cancelled."""
 
     def create(session: Session) -> Created:
+        services.quotas.claim(session, tenant_id, jobs=1, bytes=0)
         return _created(session, actions.retry(session, job_id, tenant_id=tenant_id))
 
     return once(create)

@@ -32,6 +32,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
     responses=problem_responses(
         *IDEMPOTENCY_PROBLEMS,
         "unauthenticated",
+        "quota_exceeded",
         "not_found",
         "too_large",
         "unsupported_media_type",
@@ -41,10 +42,13 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
         "invalid_arguments",
     ),
 )
-def create_model(request: ModelRequest, tenant_id: TenantId, once: OnceDep) -> Response:
+def create_model(
+    request: ModelRequest, tenant_id: TenantId, services: ServicesDep, once: OnceDep
+) -> Response:
     """Make a model of an uploaded checkpoint; it is `validating` until it is ready or rejected."""
 
     def create(session: Session) -> Created:
+        services.quotas.claim(session, tenant_id, models=1)
         model = service.create(session, request, tenant_id=tenant_id)
         document = service.document_of(session, model)
         return Created(document, f"/v1/models/{model.id}")

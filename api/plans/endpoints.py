@@ -34,6 +34,7 @@ router = APIRouter(prefix="/v1/plans", tags=["plans"])
         **problem_responses(
             *IDEMPOTENCY_PROBLEMS,
             "unauthenticated",
+            "quota_exceeded",
             "not_found",
             "model_not_ready",
             "too_large",
@@ -61,7 +62,7 @@ async def create_plan(
     """
 
     def create(session: Session) -> Created:
-        plan = service.create(session, request, tenant_id=tenant_id)
+        plan = service.create(session, request, tenant_id=tenant_id, quotas=services.quotas)
         document = service.get(session, plan.id, tenant_id=tenant_id)
         document.cached = document.status is PlanStatus.READY
         return Created(document, f"/v1/plans/{document.id}")

@@ -13,6 +13,7 @@ from api.jobs.admission import check_compressible, check_feasible, check_model_r
 from api.models.references import resolve
 from api.pagination import Cursor, Slice, keyset
 from api.plans.schemas import PlanDocument, PlanSummary, plan_document, plan_summary
+from api.quotas import Quotas
 from api.system.endpoints import VERSION
 from api.tenancy import find, owned
 from store.contracts import PlanRequest, PlanTargets, document
@@ -25,10 +26,11 @@ from store.tables import Job, Model, Plan
 MAX_RUNTIME_S = 300  # the queue is for short work; images of an absurd size take long
 
 
-def create(session: Session, request: PlanRequest, *, tenant_id: str) -> Plan:
+def create(session: Session, request: PlanRequest, *, tenant_id: str, quotas: Quotas) -> Plan:
     """Return a plan for the request: one that was made or is being made, else a new one.
 
-    Two equal requests at the same moment may make two. Raises one of the errors of `admission`.
+    Two equal requests at the same moment may make two. Raises QuotaExceeded (what
+    is there already is given nevertheless), or one of the errors of `admission`.
     """
     place = {"tenant_id": tenant_id, "pointer": "/model_id"}
     model = resolve(session, request.model_id, lock="share", **place)
@@ -41,6 +43,8 @@ def create(session: Session, request: PlanRequest, *, tenant_id: str) -> Plan:
     known = _known(session, key, model)
     if known is not None and known.model_id == model.id:
         return known
+    if known is None:
+        quotas.claim(session, tenant_id, jobs=1)
     job_id = known.job_id if known else _submit(session, request, tenant_id=tenant_id).id
     plan = Plan(
         id=new_id("plan"),

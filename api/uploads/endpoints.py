@@ -44,6 +44,7 @@ COMPLETION_WAIT_S = 30  # unless the client says otherwise
     responses=problem_responses(
         *IDEMPOTENCY_PROBLEMS,
         "unauthenticated",
+        "quota_exceeded",
         "too_large",
         "unsupported_media_type",
         "invalid_request",
@@ -56,6 +57,7 @@ def create_upload(
     """Begin an upload in parts; it is completed at once if you have a file of these bytes."""
 
     def create(session: Session) -> Created:
+        services.quotas.claim(session, tenant_id, uploads=1, bytes=request.bytes)
         upload = service.create(session, services, request, tenant_id=tenant_id)
         document = service.document(session, upload, services)
         return Created(document, f"/v1/uploads/{upload.id}", status=201)
@@ -151,6 +153,7 @@ async def upload_part(
         202: {"model": UploadDocument, "description": "It is being checked; ask again"},
         **problem_responses(
             "unauthenticated",
+            "quota_exceeded",
             "not_found",
             "upload_not_open",
             "parts_missing",

@@ -34,7 +34,7 @@ _SECRETS = frozenset({"secret"})
     responses=problem_responses(
         *IDEMPOTENCY_PROBLEMS,
         "unauthenticated",
-        "too_many_webhook_endpoints",
+        "quota_exceeded",
         *_BODY,
         "invalid_webhook_url",
     ),
@@ -46,6 +46,7 @@ def create_webhook_endpoint(
     allow_private = services.settings.webhook_allow_private
 
     def create(session: Session) -> Created:
+        services.quotas.claim(session, tenant_id, webhook_endpoints=1)
         endpoint = service.create(
             session, request, tenant_id=tenant_id, allow_private=allow_private
         )

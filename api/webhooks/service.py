@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.errors import (
     Fault,
     InvalidWebhookUrl,
-    TooManyWebhookEndpoints,
     WebhookEndpointDisabled,
 )
 from api.pagination import Cursor, Slice, keyset
@@ -24,15 +22,12 @@ from store.tables import WebhookDelivery, WebhookEndpoint
 from store.webhooks import deliveries, events, signing
 from store.webhooks.destinations import ForbiddenDestination, read_url
 
-MAX_ENDPOINTS = 20  # of a tenant: each transition of a job writes a row for each of them
-
 
 def create(
     session: Session, request: WebhookEndpointRequest, *, tenant_id: str, allow_private: bool
 ) -> WebhookEndpoint:
-    """Add an endpoint with a fresh secret; raises InvalidWebhookUrl, TooManyWebhookEndpoints."""
+    """Add an endpoint with a fresh secret; raises InvalidWebhookUrl."""
     _check_url(request.url, allow_private=allow_private)
-    _check_room(session, tenant_id)
     endpoint = WebhookEndpoint(
         id=new_id("whe"),
         tenant_id=tenant_id,
@@ -154,12 +149,3 @@ def _check_url(url: str, *, allow_private: bool) -> None:
         read_url(url, allow_private=allow_private)
     except ForbiddenDestination as error:
         raise InvalidWebhookUrl(str(error), faults=[Fault(str(error), pointer="/url")]) from None
-
-
-def _check_room(session: Session, tenant_id: str) -> None:
-    count = select(func.count()).where(WebhookEndpoint.tenant_id == tenant_id)
-    if session.scalars(count).one() >= MAX_ENDPOINTS:
-        raise TooManyWebhookEndpoints(
-            f"There are {MAX_ENDPOINTS} endpoints already; delete one that is not used any more.",
-            members={"limit": MAX_ENDPOINTS},
-        )

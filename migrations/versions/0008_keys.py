@@ -24,7 +24,7 @@ OF_A_KEY = {
     "expires_at": TIME,
     "last_used_at": TIME,
 }
-AUDITED = (["tenant_id", "id"], ["tenant_id", "action", "id"], ["tenant_id", "object_id", "id"])
+AUDITED = (["tenant_id", "id"], ["tenant_id", "action", "id"])
 
 
 def upgrade() -> None:

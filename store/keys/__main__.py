@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from store import audit, quotas
 from store.database import Database
 from store.keys.records import issue, revoke, tenant_named
 from store.keys.scopes import EVERYTHING, is_scope
@@ -30,6 +31,7 @@ def create(session: Session, chosen: argparse.Namespace) -> None:
         scopes=chosen.scope or [EVERYTHING],
         lifetime_s=chosen.expires_in,
     )
+    _record(session, "create_api_key", row)
     told = f"{row.id} of tenant {tenant.name} ({tenant.id}); the key is not shown again"
     print(told, file=sys.stderr)
     print(key)
@@ -52,7 +54,23 @@ def revoke_key(session: Session, chosen: argparse.Namespace) -> None:
     if row is None:
         raise SystemExit(f"there is no key {chosen.id}; `python -m store.keys list` has their ids")
     revoke(session, row)
+    _record(session, "revoke_api_key", row)
     print(f"{row.id} is revoked", file=sys.stderr)
+
+
+def quota(session: Session, chosen: argparse.Namespace) -> None:
+    """Set limits of a tenant's own, and print those it has then."""
+    tenant = session.scalars(select(Tenant).where(Tenant.name == chosen.tenant)).first()
+    if tenant is None:
+        raise SystemExit(f"there is no tenant {chosen.tenant}")
+    quotas.set_limits(tenant, dict(chosen.limits))
+    for name, default in quotas.defaults(settings()).items():
+        print(name, quotas.limit_of(tenant, name, default) or "no limit", sep="\t")
+
+
+def _record(session: Session, action: str, row: ApiKey) -> None:
+    made = [row.id] if action.startswith("create") else []
+    audit.record(session, tenant_id=row.tenant_id, action=action, object_id=row.id, created=made)
 
 
 def _end(key: ApiKey) -> str:
@@ -76,6 +94,16 @@ def scope(text: str) -> str:
     if not is_scope(text):
         raise argparse.ArgumentTypeError(f"{text!r} is none: jobs:read, jobs:write, ..., or *")
     return text
+
+
+def limit(text: str) -> tuple[str, int | None]:
+    """Return the name and value of an argument like jobs=10, or jobs=default."""
+    name, _, value = text.partition("=")
+    if name not in quotas.COUNTED or not (value.isdecimal() or value == "default"):
+        names = ", ".join(quotas.COUNTED)
+        known = f"write NAME=NUMBER, 0 for no limit, or NAME=default; the names: {names}"
+        raise argparse.ArgumentTypeError(f"{text!r} is no limit: {known}")
+    return name, None if value == "default" else int(value)
 
 
 def seconds(text: str) -> float:
@@ -102,6 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     making.add_argument("--expires-in", type=seconds, help="e.g. 90d, 12h; default: never")
     listing = command("list", list_keys, "list keys: id, prefix, tenant, name, scopes, end")
     listing.add_argument("--tenant", help="only those of this tenant")
+    limiting = command("quota", quota, "set and show the limits of a tenant")
+    limiting.add_argument("--tenant", required=True)
+    limiting.add_argument("limits", nargs="*", type=limit, help="e.g. jobs=10; 0: no limit")
     revoking = command("revoke", revoke_key, "end a key")
     revoking.add_argument("id", help="key_..., as `list` shows it")
     return parser

@@ -21,8 +21,3 @@ def is_scope(text: str) -> bool:
 def allows(held: Collection[str], wanted: str) -> bool:
     """Say whether a key with the scopes `held` may do what needs `wanted`."""
     return EVERYTHING in held or wanted in held
-
-
-def beyond(held: Collection[str], wanted: Collection[str]) -> list[str]:
-    """Return those of the scopes `wanted` that `held` does not include."""
-    return [scope for scope in wanted if not allows(held, scope)]

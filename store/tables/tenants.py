@@ -70,5 +70,4 @@ class AuditEvent(Base):
     __table_args__ = (
         Index("ix_audit_events_tenant_id_id", "tenant_id", "id"),
         Index("ix_audit_events_tenant_id_action_id", "tenant_id", "action", "id"),
-        Index("ix_audit_events_tenant_id_object_id_id", "tenant_id", "object_id", "id"),
     )

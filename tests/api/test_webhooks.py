@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api.webhooks.service import MAX_ENDPOINTS
+from store.settings import Settings
 from store.states import JobState, WebhookEvent
 from store.tables import WebhookDelivery, WebhookEndpoint
 from store.webhooks.deliveries import Outcome
@@ -92,13 +92,13 @@ def test_a_body_that_is_not_right_is_refused(client: Any, body: dict[str, Any]) 
 
 
 def test_a_tenant_has_a_bounded_number_of_endpoints(
-    client: Any, stranger: Any, world: World
+    client: Any, stranger: Any, world: World, settings: Settings
 ) -> None:
-    for _ in range(MAX_ENDPOINTS):
+    for _ in range(settings.quota_webhook_endpoints):
         add_endpoint(world.database, world.tenant_id)
     answer = client.post(PLACE, json={"url": URL})
-    assert (answer.status_code, answer.json()["code"]) == (409, "too_many_webhook_endpoints")
-    assert answer.json()["limit"] == MAX_ENDPOINTS
+    assert (answer.status_code, answer.json()["code"]) == (403, "quota_exceeded")
+    assert answer.json()["quota"] == "webhook_endpoints"
     make(stranger)
 
 

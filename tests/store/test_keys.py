@@ -294,3 +294,23 @@ def test_the_command_refuses_what_it_cannot_read(
         run(sqlite_database, "create", "--tenant", "vision", *wrong, capsys=capsys)
     assert wrong[1] in capsys.readouterr().err
     assert count(sqlite_database, Tenant) == 0
+
+
+def test_the_command_sets_shows_and_takes_back_the_limits_of_a_tenant(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(database, "create", "--tenant", "vision", capsys=capsys)
+    usual = run(database, "quota", "--tenant", "vision", capsys=capsys)
+    changed = run(database, "quota", "--tenant", "vision", "jobs=10", "keys=0", capsys=capsys)
+    assert {"jobs\t10", "keys\tno limit"} <= set(changed.splitlines())
+    back = ["jobs=default", "keys=default"]
+    assert run(database, "quota", "--tenant", "vision", *back, capsys=capsys) == usual
+
+
+@pytest.mark.parametrize("wrong", ["dreams=1", "jobs=-1", "jobs"])
+def test_the_command_refuses_a_limit_that_there_is_not(
+    sqlite_database: Database, wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run(sqlite_database, "quota", "--tenant", "vision", wrong, capsys=capsys)
+    assert "models" in capsys.readouterr().err

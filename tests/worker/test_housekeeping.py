@@ -11,13 +11,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 
-from store import idempotency, uploads
+from store import audit, idempotency, uploads
 from store.blobs import folder_of
 from store.database import database_now
 from store.lifecycle import transition
 from store.parts import Layout, open_parts
 from store.states import JobState, UploadStatus
-from store.tables import Blob, IdempotencyKey, Job, Upload
+from store.tables import AuditEvent, Blob, IdempotencyKey, Job, Upload
 from tests.support import rows
 from tests.worker.shop import PATIENCE_S, WEIGHTS, Shop
 from worker import housekeeping
@@ -142,6 +142,21 @@ def test_an_old_job_is_removed_before_the_garbage_is_collected(
     keeper(shop).collect_when_due()
     with shop.database.reading() as session:
         assert session.scalars(select(Job.id)).all() == [young]
+
+
+@pytest.mark.parametrize(("retention_s", "left"), [(3600.0, 1), (0.0, 2)])
+def test_collecting_forgets_audit_events_that_were_kept_long_enough(
+    shop: Shop, retention_s: float, left: int
+) -> None:
+    tenant_id = rows.add_tenant(shop.database)
+    with shop.database.writing() as session:
+        audit.record(session, tenant_id=tenant_id, action="old", object_id=None)
+        then = database_now(session) - timedelta(hours=2)
+        session.execute(update(AuditEvent).values(created_at=then))
+        audit.record(session, tenant_id=tenant_id, action="young", object_id=None)
+    settings = shop.settings.model_copy(update={"audit_retention_s": retention_s})
+    Housekeeper(shop.database, shop.blobs, settings).collect()
+    assert rows.count(shop.database, AuditEvent) == left
 
 
 def test_a_blob_that_is_due_is_scrubbed_and_one_that_rotted_is_reported(

@@ -1,0 +1,1 @@
+"""API keys: made, shown without their text, replaced, revoked."""
