@@ -22,6 +22,7 @@ DIALECTS = ["sqlite", "postgresql"]
 def pytest_configure() -> None:
     # Before torch is loaded; docs/decisions/0001 says why.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
