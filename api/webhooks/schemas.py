@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from store.contracts import Contract, Text
 from store.states import DeliveryStatus, DisabledReason, WebhookEvent
 from store.webhooks.destinations import MAX_URL_LENGTH
 
-Url = Annotated[Text, Field(min_length=1, max_length=MAX_URL_LENGTH)]
+Url = Annotated[
+    Text, Field(min_length=1, max_length=MAX_URL_LENGTH, json_schema_extra={"format": "uri"})
+]
 Description = Annotated[Text, Field(max_length=255)]
 Events = Annotated[list[WebhookEvent | Literal["*"]], Field(min_length=1, max_length=32)]
 MAX_OVERLAP_S = 7 * 86_400
@@ -27,18 +29,15 @@ class WebhookEndpointRequest(Contract):
 
 
 class WebhookEndpointChanges(Contract):
-    """Body of `PATCH`: what it names is changed; enabling forgets why the endpoint was disabled."""
+    """Body of `PATCH`: what it names, and is not null, is changed.
+
+    Enabling an endpoint forgets why it was disabled.
+    """
 
     url: Url | None = None
     description: Description | None = None
     events: Events | None = None
     enabled: bool | None = None
-
-    @model_validator(mode="after")
-    def _at_least_one(self) -> WebhookEndpointChanges:
-        if all(getattr(self, name) is None for name in type(self).model_fields):
-            raise ValueError(f"give at least one of {', '.join(type(self).model_fields)}")
-        return self
 
 
 class SecretRotation(Contract):

@@ -10,16 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from sqlalchemy import update
 from standardwebhooks.webhooks import Webhook
 
 from stack.children import Child
 from store.database import Database
+from store.keys import create_key, create_tenant
 from store.settings import Settings
 from store.states import DeliveryStatus, JobState
 from store.tables import WebhookDelivery, WebhookEndpoint
 from tests.support import rows
+from tests.support.server import SECRET, serving
 from tests.support.threads import at_once
 from tests.support.webhooks import (
     Answer,
@@ -234,7 +237,7 @@ def test_two_passes_at_once_claim_nothing_twice(database: Database, receiver: Re
     assert len(receiver.requests) == 5
 
 
-def test_an_attempt_that_breaks_off_is_made_again_when_its_lease_has_run_out(
+def test_a_defect_in_sending_is_a_failure_like_any_other(
     sqlite_database: Database, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     endpoint_id = add_endpoint(sqlite_database, rows.add_tenant(sqlite_database), url=receiver.url)
@@ -247,7 +250,8 @@ def test_an_attempt_that_breaks_off_is_made_again_when_its_lease_has_run_out(
     deliverer.start_due()
     deliverer.join(PATIENCE_S)
     assert "a defect" in caplog.text
-    assert read_delivery(sqlite_database, delivery_id).status == DeliveryStatus.PENDING
+    left = read_delivery(sqlite_database, delivery_id)
+    assert (left.status, left.error) == (DeliveryStatus.PENDING, "internal")
     deliver(sqlite_database)
     assert receiver.requests == []
     make_due(sqlite_database)
@@ -255,9 +259,34 @@ def test_an_attempt_that_breaks_off_is_made_again_when_its_lease_has_run_out(
     assert len(receiver.requests) == 1
 
 
-@pytest.fixture
-def scheduler(database: Database, tmp_path: Path) -> Iterator[Child]:
-    """The scheduler's process, not yet started; its broker is away."""
+def test_an_outcome_that_cannot_be_written_is_told_again_when_the_lease_has_run_out(
+    sqlite_database: Database,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    endpoint_id = add_endpoint(sqlite_database, rows.add_tenant(sqlite_database), url=receiver.url)
+    delivery_id = add_delivery(sqlite_database, endpoint_id)
+
+    def away(*_arguments: object, **_options: object) -> None:
+        raise RuntimeError("the database is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(deliverer_module.deliveries, "record", away)
+        deliver(sqlite_database)
+    assert "the database is away" in caplog.text
+    deliver(sqlite_database)
+    assert len(receiver.requests) == 1
+    make_due(sqlite_database)
+    deliver(sqlite_database)
+    first, second = receiver.requests
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    assert read_delivery(sqlite_database, delivery_id).status == DeliveryStatus.DELIVERED
+
+
+@contextmanager
+def running_scheduler(database: Database, tmp_path: Path) -> Iterator[Child]:
+    """Yield the scheduler's process, which is not started yet; its broker is away."""
     environment = {
         "CSTAR_DATA_DIR": str(tmp_path),
         "CSTAR_DATABASE_URL": database.engine.url.render_as_string(hide_password=False),
@@ -267,8 +296,16 @@ def scheduler(database: Database, tmp_path: Path) -> Iterator[Child]:
     }
     command = [sys.executable, "-m", "worker.scheduler"]
     child = Child("scheduler", command, tmp_path / "scheduler.log", environment)
-    yield child
-    child.stop(grace_s=PATIENCE_S)
+    try:
+        yield child
+    finally:
+        child.stop(grace_s=PATIENCE_S)
+
+
+@pytest.fixture
+def scheduler(database: Database, tmp_path: Path) -> Iterator[Child]:
+    with running_scheduler(database, tmp_path) as child:
+        yield child
 
 
 def test_a_process_that_is_killed_after_sending_sends_again_under_the_same_id(
@@ -305,3 +342,25 @@ def test_a_process_that_is_killed_after_sending_sends_again_under_the_same_id(
     delivered = read_delivery(database, delivery_id)
     assert (delivered.status, delivered.attempts) == (DeliveryStatus.DELIVERED, 2)
     assert rows.count(database, WebhookDelivery) == 1
+
+
+def test_from_a_request_to_a_message_that_the_secret_verifies(
+    sqlite_database: Database, receiver: Receiver, tmp_path: Path
+) -> None:
+    with sqlite_database.writing() as session:
+        tenant_id = create_tenant(session, "owner").id
+        created = create_key(session, tenant_id=tenant_id, name="first", secret_key=SECRET)
+    headers = {"Authorization": f"Bearer {created}"}
+    with (
+        serving(sqlite_database, tmp_path, webhook_allow_private=True) as (address, _),
+        running_scheduler(sqlite_database, tmp_path) as scheduler,
+        httpx.Client(base_url=address, headers=headers, timeout=60.0) as client,
+    ):
+        scheduler.start()
+        made = client.post("/v1/webhook-endpoints", json={"url": receiver.url}).json()
+        sent = client.post(f"/v1/webhook-endpoints/{made['id']}/test")
+        waited = client.get(sent.headers["Location"], headers={"Prefer": "wait=30"}).json()
+    assert waited["status"] == "delivered", scheduler.last_words()
+    [request] = receiver.requests
+    told = Webhook(made["secret"]).verify(request.body, request.headers)
+    assert (told["type"], told["data"]["id"]) == ("webhook.test", made["id"])
