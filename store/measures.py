@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from store.database import database_now
-from store.states import LEASED, DeliveryStatus, JobState
+from store.states import LEASED, JobState
 from store.tables import (
     Blob,
     Job,
@@ -24,9 +24,9 @@ from store.tables import (
     JobEvent,
     OutboxMessage,
     WebhookDelivery,
-    WebhookEndpoint,
     Worker,
 )
+from store.webhooks import deliveries
 
 RECENT_JOBS = 100
 WORKER_SILENT_S = 90.0  # three beats of an idle worker (worker.identity)
@@ -91,7 +91,7 @@ def measure(session: Session) -> Measures:
         blob_bytes=int(blob_bytes),
         damaged_blobs=damaged_blobs,
         webhook_deliveries=_deliveries(session),
-        webhook_lag_s=_age(_overdue_since(session), now),
+        webhook_lag_s=_age(deliveries.overdue_since(session), now),
         recent=_recent(session),
     )
 
@@ -149,16 +149,6 @@ def _deliveries(session: Session) -> dict[str, int]:
         select(WebhookDelivery.status, func.count()).group_by(WebhookDelivery.status)
     )
     return {str(status): count for status, count in rows}
-
-
-def _overdue_since(session: Session) -> datetime | None:
-    """Return since when the longest waiting delivery to an enabled endpoint is due."""
-    first = func.min(WebhookDelivery.next_attempt_at, type_=WebhookDelivery.next_attempt_at.type)
-    return session.scalar(
-        select(first)
-        .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
-        .where(WebhookDelivery.status == DeliveryStatus.PENDING, WebhookEndpoint.enabled)
-    )
 
 
 def _workers(session: Session, now: datetime) -> dict[str, int]:

@@ -95,6 +95,10 @@ def _create_deliveries() -> None:
     for name, columns in (
         ("ix_webhook_deliveries_created_at", ["created_at"]),
         ("ix_webhook_deliveries_endpoint_id_id", ["endpoint_id", "id"]),
-        ("ix_webhook_deliveries_status_next_attempt_at", ["status", "next_attempt_at"]),
+        (
+            "ix_webhook_deliveries_endpoint_id_status_next_attempt_at",
+            ["endpoint_id", "status", "next_attempt_at"],
+        ),
+        ("ix_webhook_deliveries_status_type", ["status", "type"]),
     ):
         op.create_index(name, "webhook_deliveries", columns, unique=False)

@@ -64,5 +64,11 @@ class WebhookDelivery(Base):
     __table_args__ = (
         one_of("status", DeliveryStatus),
         Index("ix_webhook_deliveries_endpoint_id_id", "endpoint_id", "id"),
-        Index("ix_webhook_deliveries_status_next_attempt_at", "status", "next_attempt_at"),
+        Index(
+            "ix_webhook_deliveries_endpoint_id_status_next_attempt_at",
+            "endpoint_id",
+            "status",
+            "next_attempt_at",
+        ),
+        Index("ix_webhook_deliveries_status_type", "status", "type"),
     )

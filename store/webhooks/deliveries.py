@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    ScalarSelect,
+    SQLColumnExpression,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from store.database import database_now
@@ -78,22 +88,37 @@ def waiting(
     busy_endpoints: Collection[str] = (),
     busy_tenants: Collection[str] = (),
 ) -> list[Waiting]:
-    """Return endpoints with something due, the longest overdue first, those that are busy not."""
-    first = func.min(WebhookDelivery.next_attempt_at)
-    rows = session.execute(
-        select(WebhookDelivery.endpoint_id, WebhookDelivery.tenant_id)
-        .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
-        .where(
-            _due(database_now(session)),
-            or_(WebhookEndpoint.enabled, WebhookDelivery.type == TEST_EVENT),
-            WebhookDelivery.endpoint_id.not_in(busy_endpoints),
-            WebhookDelivery.tenant_id.not_in(busy_tenants),
-        )
-        .group_by(WebhookDelivery.endpoint_id, WebhookDelivery.tenant_id)
-        .order_by(first)
-        .limit(limit)
+    """Return endpoints with something due: those of tests, then the longest overdue first.
+
+    Asks each endpoint for the first of its deliveries, so that what waits behind it costs nothing.
+    """
+    now = database_now(session)
+    first = _first_due()
+    free = (
+        WebhookEndpoint.id.not_in(busy_endpoints),
+        WebhookEndpoint.tenant_id.not_in(busy_tenants),
     )
-    return [Waiting(*row) for row in rows]
+    names = (WebhookEndpoint.id, WebhookEndpoint.tenant_id)
+    tested = (
+        select(*names)
+        .join(WebhookDelivery, WebhookDelivery.endpoint_id == WebhookEndpoint.id)
+        .where(WebhookDelivery.type == TEST_EVENT, _due(now), *free)
+        .distinct()
+    )
+    told = (
+        select(*names).where(WebhookEndpoint.enabled, _is_past(first, now), *free).order_by(first)
+    )
+    rows = [row for query in (tested, told) for row in session.execute(query.limit(limit))]
+    return [Waiting(*row) for row in dict.fromkeys(tuple(row) for row in rows)][:limit]
+
+
+def overdue_since(session: Session) -> datetime | None:
+    """Return since when the longest waiting delivery to an enabled endpoint is due."""
+    first = select(_first_due().label("first")).where(WebhookEndpoint.enabled).subquery()
+    found: datetime | None = session.scalar(
+        select(func.min(first.c.first, type_=first.c.first.type))
+    )
+    return found
 
 
 def claim(session: Session, endpoint_id: str) -> Claim | None:
@@ -205,9 +230,26 @@ def enable(endpoint: WebhookEndpoint) -> None:
 
 
 def _due(now: datetime) -> ColumnElement[bool]:
+    pending = WebhookDelivery.status == DeliveryStatus.PENDING
+    return pending & _is_past(WebhookDelivery.next_attempt_at, now)
+
+
+def _is_past(when: SQLColumnExpression[datetime | None], now: datetime) -> ColumnElement[bool]:
+    return or_(when <= now, when > now + timedelta(seconds=HORIZON_S))
+
+
+def _first_due() -> ScalarSelect[datetime | None]:
+    """Return, for the endpoint of the query around it, when the first that waits is due."""
     when = WebhookDelivery.next_attempt_at
-    horizon = now + timedelta(seconds=HORIZON_S)
-    return (WebhookDelivery.status == DeliveryStatus.PENDING) & or_(when <= now, when > horizon)
+    return (
+        select(func.min(when, type_=when.type))
+        .where(
+            WebhookDelivery.endpoint_id == WebhookEndpoint.id,
+            WebhookDelivery.status == DeliveryStatus.PENDING,
+        )
+        .correlate(WebhookEndpoint)
+        .scalar_subquery()
+    )
 
 
 def _overdue(delivery: WebhookDelivery, now: datetime) -> bool:

@@ -36,7 +36,7 @@ from tests.support.webhooks import (
     read_endpoint,
 )
 from worker.webhooks import deliverer as deliverer_module
-from worker.webhooks.deliverer import THREADS_OF_A_TENANT, Deliverer
+from worker.webhooks.deliverer import THREADS, THREADS_OF_A_TENANT, Deliverer
 
 PATIENCE_S = 30.0
 
@@ -171,7 +171,7 @@ def test_a_private_address_is_not_sent_to_unless_the_operator_says_so(
     assert read_delivery(sqlite_database, delivery_id).error == "forbidden_address"
 
 
-def test_a_slow_endpoint_keeps_nobody_waiting(
+def test_a_slow_endpoint_keeps_nobody_waiting_and_gets_one_message_at_a_time(
     sqlite_database: Database, receiver: Receiver
 ) -> None:
     receiver.answer = gate = Gate(expected=1)
@@ -179,13 +179,17 @@ def test_a_slow_endpoint_keeps_nobody_waiting(
     slow = add_endpoint(sqlite_database, tenant_id, url=slow_url(receiver))
     add_delivery(sqlite_database, slow)
     add_delivery(sqlite_database, slow)
-    with delivering(make_deliverer(sqlite_database)):
-        assert gate.all_in.wait(PATIENCE_S)
-        fast = add_endpoint(sqlite_database, tenant_id, url=receiver.url)
-        add_delivery(sqlite_database, fast)
-        assert gate.arrived.wait(PATIENCE_S)
-        assert gate.waiting == 1  # one message at a time to each endpoint
-        gate.opened.set()
+    deliverer = make_deliverer(sqlite_database)
+    assert deliverer.start_due() == 1
+    assert gate.all_in.wait(PATIENCE_S)
+    assert deliverer.start_due() == 0
+    add_delivery(sqlite_database, add_endpoint(sqlite_database, tenant_id, url=receiver.url))
+    assert deliverer.start_due() == 1
+    assert gate.arrived.wait(PATIENCE_S)
+    gate.opened.set()
+    deliverer.join(PATIENCE_S)
+    assert deliverer.start_due() == 1
+    deliverer.join(PATIENCE_S)
 
 
 def test_a_tenant_whose_endpoints_are_all_slow_keeps_no_other_waiting(
@@ -193,16 +197,19 @@ def test_a_tenant_whose_endpoints_are_all_slow_keeps_no_other_waiting(
 ) -> None:
     receiver.answer = gate = Gate(expected=THREADS_OF_A_TENANT)
     tenant_id = rows.add_tenant(sqlite_database)
-    for _ in range(3 * THREADS_OF_A_TENANT):
-        endpoint_id = add_endpoint(sqlite_database, tenant_id, url=slow_url(receiver))
-        add_delivery(sqlite_database, endpoint_id)
-    with delivering(make_deliverer(sqlite_database)):
-        assert gate.all_in.wait(PATIENCE_S)
-        other = add_endpoint(sqlite_database, rows.add_tenant(sqlite_database), url=receiver.url)
-        add_delivery(sqlite_database, other)
-        assert gate.arrived.wait(PATIENCE_S)
-        assert gate.waiting == THREADS_OF_A_TENANT
-        gate.opened.set()
+    for _ in range(THREADS + THREADS_OF_A_TENANT):
+        add_delivery(
+            sqlite_database, add_endpoint(sqlite_database, tenant_id, url=slow_url(receiver))
+        )
+    other = add_endpoint(sqlite_database, rows.add_tenant(sqlite_database), url=receiver.url)
+    deliverer = make_deliverer(sqlite_database)
+    assert deliverer.start_due() == THREADS_OF_A_TENANT
+    assert gate.all_in.wait(PATIENCE_S)
+    add_delivery(sqlite_database, other)
+    assert deliverer.start_due() == 1
+    assert gate.arrived.wait(PATIENCE_S)
+    gate.opened.set()
+    deliverer.join(PATIENCE_S)
 
 
 def test_two_deliverers_send_each_message_once(database: Database, receiver: Receiver) -> None:
