@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, computed_field
 
 from store.contracts import Contract, Text
 from store.states import DeliveryStatus, DisabledReason, WebhookEvent
@@ -25,7 +25,7 @@ class WebhookEndpointRequest(Contract):
     url: Url
     description: Description = ""
     events: Events = Field(default=["*"])
-    enabled: bool = True
+    enabled: StrictBool = True
 
 
 class WebhookEndpointChanges(Contract):
@@ -37,7 +37,7 @@ class WebhookEndpointChanges(Contract):
     url: Url | None = None
     description: Description | None = None
     events: Events | None = None
-    enabled: bool | None = None
+    enabled: StrictBool | None = None
 
 
 class SecretRotation(Contract):

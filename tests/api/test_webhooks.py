@@ -82,6 +82,7 @@ def test_a_hostile_url_is_refused(client: Any, world: World, url: str) -> None:
         {"url": URL, "events": ["job.exploded"]},
         {"url": URL, "events": "*"},
         {"url": URL, "enabled": None},
+        {"url": URL, "enabled": 0},
         {"url": URL, "secret": "whsec_mine"},
         {"url": URL, "description": "a" * 256},
     ],
