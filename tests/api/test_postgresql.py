@@ -13,7 +13,9 @@ from store.states import JobState
 from tests.api.test_files import upload
 from tests.api.test_jobs import create
 from tests.api.test_plans import ask
+from tests.api.test_sweeps import sweep
 from tests.api.test_uploads import Sender
+from tests.api.test_versions import point, register
 from tests.api.world import MODEL, World, archive
 
 
@@ -52,6 +54,33 @@ def test_a_plan_is_found_again_that_of_the_same_model_first(client: Any, world: 
         again = ask(client, body)
         assert (again.status_code, again.json()["id"]) == (200, plan["id"])
     assert len(client.get("/v1/plans").json()["data"]) == 2
+
+
+def test_a_compression_becomes_a_version_with_an_alias(client: Any, world: World) -> None:
+    made = [register(client, world.compress(client), name="tiny").json() for _ in range(2)]
+    for model in made:
+        assert point(client, model["id"]).json()["model_id"] == model["id"]
+    assert [model["version"] for model in made] == [1, 2]
+    assert client.get("/v1/models/tiny@production").json()["id"] == made[1]["id"]
+    listed = client.get("/v1/models", params={"alias": "production"}).json()["data"]
+    assert [model["id"] for model in listed] == [made[1]["id"]]
+
+
+def test_a_sweep_runs_its_course(client: Any, world: World) -> None:
+    found = sweep(client, world)
+    for job, parameters in zip(found["jobs"], (500, 250, 125), strict=True):
+        world.succeed(job["id"], parameters=parameters)
+    assert client.get(found["urls"]["self"]).json()["status"] == "succeeded"
+    document = client.get(found["urls"]["pareto"]).json()
+    assert sum(each["on_front"] for each in document["data"]) == 2
+    assert client.delete(found["urls"]["self"]).status_code == 204
+    assert client.delete(f"/v1/models/{found['model_id']}").status_code == 204
+
+
+def test_a_baseline_is_in_use(client: Any, world: World) -> None:
+    baseline = world.model()
+    client.post("/v1/jobs", json=world.evaluation_body(baseline_model_id=baseline))
+    assert client.delete(f"/v1/models/{baseline}").json()["code"] == "in_use"
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs/%00", "/v1/files/a%00b/content", "/v1/models/\u2028"])

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cstar_client import Client
+from cstar_client import Client, Conflict, NotFound
 from cstar_client.documents import Job
 from stack.demo import reproduce
 from stack.demo.digits import load_digits
@@ -164,6 +164,24 @@ def test_the_downloaded_file_scores_as_reported_with_torch_and_its_loader_alone(
     assert robust == after["robust_accuracy"]["pgd-20"]["value"]
 
 
+def test_what_it_left_is_a_version_of_the_model_with_a_point_on_its_frontier(
+    client: Client, uploads: Uploads, undisturbed: Finished
+) -> None:
+    job, parent = undisturbed.job, uploads.model["id"]
+    model = client.transport.post(f"/v1/jobs/{job['id']}/model")
+    frontier = client.transport.get(f"/v1/models/{parent}/pareto", axes="parameters")
+    points = {point["id"]: point for point in frontier["data"]}
+    after = (job["result"] or {})["after"]
+
+    assert (model["status"], model["parent_model_id"]) == ("ready", parent)
+    assert model["parameters"] == points[job["id"]]["parameters"] == after["parameters"]
+    assert points[job["id"]]["robust_accuracy"] == after["robust_accuracy"]["autoattack"]
+    assert points[job["id"]]["model_id"] == model["id"]
+    assert points[parent]["on_front"] is False
+    with pytest.raises(Conflict):
+        client.transport.send("DELETE", f"/v1/jobs/{job['id']}")
+
+
 def test_the_onnx_file_agrees(undisturbed: Finished) -> None:
     parity = undisturbed.report["verification"]["onnx"]
 
@@ -237,3 +255,6 @@ def test_a_running_job_can_be_cancelled_and_leaves_no_process(
     assert client.jobs.wait(job_id, check=False)["status"] == "cancelled"
     until(lambda: not runners(stack), "the end of the runner")
     assert client.jobs.artifacts(job_id) == []
+    assert client.transport.send("DELETE", f"/v1/jobs/{job_id}").status_code == 204
+    with pytest.raises(NotFound):
+        client.jobs.get(job_id)
