@@ -76,12 +76,12 @@ def _bytes(session: Session, tenant_id: str) -> int:
 
 def _models(session: Session, tenant_id: str) -> int:
     statement = select(func.count()).select_from(Model).where(Model.tenant_id == tenant_id)
-    return session.scalars(statement).one()
+    return session.scalars(statement.where(Model.deleted_at.is_(None))).one()
 
 
 def _datasets(session: Session, tenant_id: str) -> int:
     statement = select(func.count()).select_from(Dataset).where(Dataset.tenant_id == tenant_id)
-    return session.scalars(statement).one()
+    return session.scalars(statement.where(Dataset.deleted_at.is_(None))).one()
 
 
 def _uploads(session: Session, tenant_id: str) -> int:

@@ -32,18 +32,15 @@ def register(
     """
     job = jobs.get(session, job_id, tenant_id=tenant_id, lock="update")  # one registers, one waits
     artifacts = _artifacts(session, job)
-    parent = session.get_one(Model, job.model_id)
-    name = request.name or parent.name
-    known = _registered(session, job, name)
+    known = _registered(session, job, request)
     if known is not None:
         return known, False
-    after = _figures(job)
-    base = parent.architecture
+    parent = session.get_one(Model, job.model_id)
+    own = {"tenant_id": tenant_id, "name": request.name or parent.name}
+    after, base = _figures(job), parent.architecture
     model = Model(
         id=new_id("mdl"),
-        tenant_id=tenant_id,
-        name=name,
-        version=next_version(session, tenant_id=tenant_id, name=name),
+        version=next_version(session, **own),
         requested={},
         status=Status.READY,
         reasons=[],
@@ -55,12 +52,21 @@ def register(
         weights_sha256=artifacts[_WEIGHTS],
         network_sha256=artifacts[_NETWORK],
         created_at=database_now(session),
+        **own,
     )
     session.add(model)
     session.flush()
     session.add(ModelLineage(model_id=model.id, parent_model_id=parent.id, job_id=job.id))
     session.flush()
     return model, True
+
+
+def is_registered(
+    session: Session, job_id: str, request: RegistrationRequest, *, tenant_id: str
+) -> bool:
+    """Say whether `register` would find the model there already; raises NotFound."""
+    job = jobs.get(session, job_id, tenant_id=tenant_id)
+    return _registered(session, job, request) is not None
 
 
 def _artifacts(session: Session, job: Job) -> dict[str, str]:
@@ -90,7 +96,8 @@ def _figures(job: Job) -> NetworkResult:
         raise InvalidRequest(detail, faults=[Fault(detail, parameter="job_id")]) from None
 
 
-def _registered(session: Session, job: Job, name: str) -> Model | None:
+def _registered(session: Session, job: Job, request: RegistrationRequest) -> Model | None:
+    name = request.name or session.get_one(Model, job.model_id).name
     made = select(ModelLineage.model_id).where(ModelLineage.job_id == job.id)
     statement = owned(Model, job.tenant_id).where(Model.name == name, Model.id.in_(made))
     return session.scalar(statement)

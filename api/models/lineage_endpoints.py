@@ -30,6 +30,7 @@ _UNDER_THE_PARENTS_NAME = RegistrationRequest()
         **problem_responses(
             *IDEMPOTENCY_PROBLEMS,
             "unauthenticated",
+            "quota_exceeded",
             "not_found",
             "invalid_transition",
             "too_large",
@@ -41,6 +42,7 @@ _UNDER_THE_PARENTS_NAME = RegistrationRequest()
 def register_model(
     job_id: str,
     tenant_id: TenantId,
+    services: ServicesDep,
     once: OnceDep,
     request: Annotated[RegistrationRequest, Body()] = _UNDER_THE_PARENTS_NAME,
 ) -> Response:
@@ -50,6 +52,8 @@ def register_model(
     """
 
     def create(session: Session) -> Created:
+        if not lineage.is_registered(session, job_id, request, tenant_id=tenant_id):
+            services.quotas.claim(session, tenant_id, models=1)
         model, new = lineage.register(session, job_id, request, tenant_id=tenant_id)
         document = service.document_of(session, model)
         return Created(document, f"/v1/models/{model.id}", status=201 if new else 200)

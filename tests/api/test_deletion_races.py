@@ -16,9 +16,11 @@ from api.jobs import actions
 from api.jobs import service as jobs
 from api.models import aliases, lineage
 from api.plans import service as plans
+from api.quotas import Quotas
 from store.blobs import BlobStore
 from store.contracts import JobRequest, PlanRequest, RegistrationRequest
 from store.database import Database
+from store.settings import Settings
 from store.states import JobState
 from tests.api.world import World
 from tests.support import rows
@@ -57,7 +59,7 @@ def plan_on_model(world: World) -> Race:
     request = PlanRequest.model_validate(world.plan_body())
     own = {"tenant_id": world.tenant_id}
     return Race(
-        lambda session: plans.create(session, request, **own),
+        lambda session: plans.create(session, request, quotas=Quotas(Settings()), **own),
         lambda session: deletion.delete_model(session, request.model_id, **own),
     )
 

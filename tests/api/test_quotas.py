@@ -140,3 +140,21 @@ def test_a_limit_of_its_own_can_be_taken_back(client: Any, limit: Any) -> None:
     limit(jobs=7)
     limit(jobs=None)
     assert client.get("/v1/usage").json()["jobs"]["limit"] == usual
+
+
+def test_what_was_deleted_no_longer_counts(client: Any, world: World, limit: Any) -> None:
+    limit(models=1, datasets=1)
+    subjects = {"model": world.model(), "dataset": world.dataset()}
+    for noun, subject in subjects.items():
+        assert client.get("/v1/usage").json()[f"{noun}s"]["used"] == 1
+        assert client.delete(f"/v1/{noun}s/{subject}").status_code == 204
+        assert client.get("/v1/usage").json()[f"{noun}s"]["used"] == 0
+
+
+def test_a_registered_model_counts_once(client: Any, world: World, limit: Any) -> None:
+    first, second = world.compress(client), world.compress(client)
+    limit(models=3)  # two are the parents
+    urls = [f"/v1/jobs/{job_id}/model" for job_id in (first, second)]
+    assert client.post(urls[0]).status_code == 201
+    assert client.post(urls[0]).status_code == 200
+    assert client.post(urls[1]).json()["code"] == "quota_exceeded"
