@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,16 @@ def openvino_model(path: Path, shape: Sequence[int]) -> Any:
     """The network in OpenVINO, compiled for images of `shape` (N, C, H, W), with torch's threads.
 
     ImportError where the package openvino, an extra, is not installed.
+
+    OpenVINO's CPU plugin gives the thread that asks for it a signal stack, and in the end gives it
+    back the one before, which may be that of a plugin that is gone: the next signal would kill the
+    process (seen). So a thread of its own asks.
     """
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(_compiled, path, shape).result()
+
+
+def _compiled(path: Path, shape: Sequence[int]) -> Any:
     import openvino  # noqa: PLC0415
 
     core = openvino.Core()

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,18 @@ from tests.support.requirements import require
 from .classifiers import convolutional
 
 SHAPE = (1, 8, 8)
+# Python's signal handlers run on the signal stack of their thread; faulthandler makes one.
+STOPPED_AFTER_OPENVINO = """
+import faulthandler, os, signal, sys
+from pathlib import Path
+from cstar_core.evaluation.latency.runtimes import openvino_model
+faulthandler.enable()
+signal.signal(signal.SIGTERM, lambda *_: print("stopping", flush=True))
+first, second = (openvino_model(Path(sys.argv[1]), (n, 1, 8, 8)) for n in (1, 2))
+del first
+del second  # with a signal stack that went with the first
+os.kill(os.getpid(), signal.SIGTERM)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +154,10 @@ def test_out_of_time_each_call_is_still_warmed_up_once_and_timed_five_times() ->
     times = interleaved({"slow": lambda: log.append(None)}, repeats=50, warmup=5, seconds=0.0)
     assert len(times["slow"]) == 5
     assert len(log) == 6
+
+
+def test_a_process_that_has_used_openvino_outlives_a_signal(networks: Networks) -> None:
+    require("OpenVINO", openvino_is_here(), "pip install openvino (extra bench)")
+    command = [sys.executable, "-c", STOPPED_AFTER_OPENVINO, str(networks[1]["before"])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "stopping\n")
