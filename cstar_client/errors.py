@@ -84,7 +84,7 @@ class Unauthenticated(ApiError):
 
 
 class Forbidden(ApiError):
-    """403: the key may not do this."""
+    """403: the key may not do this, or a quota is used up (`code` tells)."""
 
 
 class NotFound(ApiError):
@@ -100,7 +100,7 @@ class InvalidRequest(ApiError):
 
 
 class RateLimited(ApiError):
-    """429: too many requests, or a quota is used up."""
+    """429: too many requests in this minute."""
 
 
 class ServerError(ApiError):

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from store import uploads
 from store.database import database_now
 from store.settings import Settings
-from store.states import FINAL, JobKind
+from store.states import FINAL, JobKind, JobState
 from store.tables import (
     ApiKey,
     Artifact,
@@ -26,6 +26,7 @@ from store.tables import (
     WebhookEndpoint,
 )
 
+_GOING_ON = frozenset(JobState) - FINAL  # named one by one, so that an index finds them
 _VALIDATIONS = (JobKind.VALIDATE_MODEL, JobKind.VALIDATE_DATASET)
 
 
@@ -62,7 +63,7 @@ def set_limits(tenant: Tenant, limits: Mapping[str, int | None]) -> None:
 def _jobs(session: Session, tenant_id: str) -> int:
     """Count jobs and dry runs that have not ended; validations belong to models and data sets."""
     statement = select(func.count()).select_from(Job).where(Job.tenant_id == tenant_id)
-    going_on = statement.where(Job.state.not_in(FINAL), Job.kind.not_in(_VALIDATIONS))
+    going_on = statement.where(Job.state.in_(_GOING_ON), Job.kind.not_in(_VALIDATIONS))
     return session.scalars(going_on).one()
 
 

@@ -75,7 +75,7 @@ def create_job(
     """
 
     def create(session: Session) -> Created:
-        services.quotas.claim(session, tenant_id, jobs=1, bytes=0)
+        services.quotas.claim_jobs(session, tenant_id)
         queue = services.settings.job_queue
         return _created(session, service.create(session, request, tenant_id=tenant_id, queue=queue))
 
@@ -180,7 +180,7 @@ def retry_job(job_id: str, tenant_id: TenantId, services: ServicesDep, once: Onc
     """Make a new job of one that failed or was cancelled."""
 
     def create(session: Session) -> Created:
-        services.quotas.claim(session, tenant_id, jobs=1, bytes=0)
+        services.quotas.claim_jobs(session, tenant_id)
         return _created(session, actions.retry(session, job_id, tenant_id=tenant_id))
 
     return once(create)

@@ -38,7 +38,7 @@ def create_sweep(
     """
 
     def create(session: Session) -> Created:
-        services.quotas.claim(session, tenant_id, jobs=len(request.jobs()), bytes=0)
+        services.quotas.claim_jobs(session, tenant_id, len(request.jobs()))
         queue = services.settings.job_queue
         sweep = service.create(session, request, tenant_id=tenant_id, queue=queue)
         document = service.document_of(session, sweep)

@@ -98,8 +98,9 @@ def test_each_thing_has_its_limit(client: Any, world: World, limit: Any) -> None
 
 
 def test_a_job_is_refused_when_the_artifacts_of_others_took_the_room(
-    client: Any, world: World, limit: Any
+    client: Any, world: World, limit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("api.quotas.STORED_KNOWN_S", 0.0)
     body = world.job_body()
     lease = world.bring(client.post("/v1/jobs", json=body).json()["id"], JobState.RUNNING)
     assert lease is not None

@@ -24,8 +24,10 @@ def test_the_api_answers_as_soon_as_up_says_ready_and_everything_ends_on_sigterm
         url = found.group(1)
         assert httpx.get(f"{url}/readyz", timeout=2.0).status_code == 200
         assert httpx.get(found.group(2), timeout=2.0).json()["info"]
+        printed = process.stdout.readline()
         key = json.loads((tmp_path / "stack.json").read_text())
         assert key["url"] == url
+        assert printed == f"API key: {key['api_key']}\n"
         headers = {"Authorization": f"Bearer {key['api_key']}"}
         assert httpx.get(f"{url}/v1/jobs", headers=headers, timeout=2.0).json()["data"] == []
         assert (tmp_path / "stack.json").stat().st_mode & 0o077 == 0
