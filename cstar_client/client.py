@@ -9,8 +9,11 @@ from cstar_client.configuration import resolve
 from cstar_client.resources.datasets import Datasets
 from cstar_client.resources.files import Files
 from cstar_client.resources.jobs import Jobs
+from cstar_client.resources.keys import Keys
 from cstar_client.resources.models import Models
 from cstar_client.resources.plans import Plans
+from cstar_client.resources.sweeps import Sweeps
+from cstar_client.resources.webhooks import Webhooks
 from cstar_client.resources.workers import Workers
 from cstar_client.retrying import OnRetry, Retries
 from cstar_client.transport import Transport
@@ -43,7 +46,10 @@ class Client:
         self.datasets = Datasets(self.transport)
         self.plans = Plans(self.transport)
         self.jobs = Jobs(self.transport)
+        self.sweeps = Sweeps(self.transport)
         self.workers = Workers(self.transport)
+        self.webhooks = Webhooks(self.transport)
+        self.keys = Keys(self.transport)
 
     @classmethod
     def from_environment(

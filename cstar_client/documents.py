@@ -77,6 +77,38 @@ class File(TypedDict):
     created_at: str
 
 
+class Part(TypedDict):
+    """A part that has arrived; parts are numbered from 1."""
+
+    number: int
+    bytes: int
+    sha256: str | None
+
+
+class PresignedPart(TypedDict):
+    """Where the store itself takes a missing part."""
+
+    number: int
+    url: str
+
+
+class Upload(TypedDict):
+    """A file on its way in parts; all have `part_bytes` but the last."""
+
+    id: str
+    status: Literal["open", "completing", "completed", "cancelled", "expired"]
+    filename: str
+    purpose: Purpose
+    bytes: int
+    sha256: str
+    part_bytes: int
+    part_count: int
+    file: File | None
+    parts: list[Part]
+    missing_parts: list[int]
+    presigned_parts: list[PresignedPart]
+
+
 class Reason(TypedDict):
     """Why a model or data set was rejected."""
 
@@ -95,8 +127,12 @@ class Model(TypedDict):
     macs: int | None
     input: InputSpec
     num_classes: int
+    version: int
+    aliases: list[str]
+    parent_model_id: str | None
+    job_id: str | None
     reasons: list[Reason]
-    file_id: str
+    file_id: str | None
     created_at: str
 
 
@@ -171,6 +207,126 @@ class Job(TypedDict):
     result: dict[str, Any] | None
 
 
+class Sweep(TypedDict):
+    """Several compressions; its status is told by its jobs."""
+
+    id: str
+    status: Literal["running", "succeeded", "partly_failed", "failed", "cancelled"]
+    progress: float
+    counts: dict[str, int]
+    model_id: str
+    dataset_id: str
+    ratios: list[float]
+    profiles: list[str]
+    seeds: list[int]
+    jobs: list[dict[str, Any]]
+    created_at: str
+    finished_at: str | None
+
+
+Axis = Literal["parameters", "macs", "bytes", "latency_ms", "clean_accuracy", "robust_accuracy"]
+
+
+class Accuracy(TypedDict):
+    """A fraction of `n` examples with its 95 % interval."""
+
+    value: float
+    n: int
+    interval: list[float]
+
+
+class ParetoPoint(TypedDict):
+    """One network; `on_front` is null when an axis was not measured."""
+
+    id: str
+    kind: Literal["dense", "compressed"]
+    job_id: str
+    model_id: str | None
+    dataset_id: str
+    method: str | None
+    profile: str | None
+    seed: int | None
+    ratio: float | None
+    parameters: int | None
+    macs: int | None
+    bytes: int | None
+    latency_ms: float | None
+    clean_accuracy: Accuracy | None
+    robust_accuracy: Accuracy | None
+    on_front: bool | None
+    dominated_by: str | None
+
+
+class Pareto(TypedDict):
+    """The succeeded compressions of a model, or of a sweep, newest first."""
+
+    model_id: str
+    sweep_id: str | None
+    axes: list[Axis]
+    data: list[ParetoPoint]
+    truncated: bool
+
+
+class ApiKey(TypedDict):
+    """A key without its text."""
+
+    id: str
+    name: str
+    prefix: str | None
+    scopes: list[str]
+    created_at: str
+    expires_at: str | None
+    last_used_at: str | None
+    revoked_at: str | None
+
+
+class NewApiKey(ApiKey):
+    """A key that was just made; `key` is null in a repeated answer."""
+
+    key: str | None
+
+
+class WebhookEndpoint(TypedDict):
+    """An address that is told what happens; `notice` says what to do if it was disabled."""
+
+    id: str
+    url: str
+    description: str
+    events: list[str]
+    enabled: bool
+    failing_since: str | None
+    notice: str | None
+    created_at: str
+
+
+class NewWebhookEndpoint(WebhookEndpoint):
+    """An endpoint with a new secret; null in a repeated answer."""
+
+    secret: str | None
+
+
+class WebhookDelivery(TypedDict):
+    """A message on its way to one endpoint."""
+
+    id: str
+    endpoint_id: str
+    type: str
+    status: str
+    attempts: int
+    response_status: int | None
+    error: str | None
+    next_attempt_at: str | None
+    created_at: str
+
+
+class Alias(TypedDict):
+    """What `name@alias` stands for."""
+
+    name: str
+    alias: str
+    model_id: str
+
+
 class Event(TypedDict):
     """Something that happened to a job; `seq` counts from 1 without a gap."""
 
@@ -217,6 +373,16 @@ class Worker(TypedDict):
 
 Reference = str | Mapping[str, Any]
 """A document, or its id."""
+
+
+def targets(
+    norm: Norm, epsilon: float, min_accuracy: float | None, min_clean_accuracy: float | None
+) -> Targets:
+    """Return what a model must withstand and keep."""
+    return {
+        "robustness": {"norm": norm, "epsilon": epsilon, "min_accuracy": min_accuracy},
+        "min_clean_accuracy": min_clean_accuracy,
+    }
 
 
 def identifier(reference: Reference) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import cast
 
 from cstar_client import lists
@@ -39,8 +40,9 @@ def _connected(transport: Transport, job_id: str, after: int) -> Iterator[Event]
     headers = {"Accept": EVENT_STREAM, "Last-Event-ID": str(after)}
     with transport.stream(f"/v1/jobs/{job_id}/events", headers=headers) as answer:
         if answer.headers.get("content-type", "").startswith(EVENT_STREAM):
-            for data in messages(answer.iter_bytes()):
-                yield cast(Event, json.loads(data))
+            for message in messages(answer.iter_bytes()):
+                if message.id:  # what has none is told in passing: progress, metrics
+                    yield cast(Event, json.loads(message.data))
             return
     yield from _listed(transport, job_id, after)
 
@@ -54,16 +56,31 @@ def _has_ended(transport: Transport, job_id: str, *, wait_s: float) -> bool:
     return job["status"] in FINAL
 
 
-def messages(pieces: Iterable[bytes]) -> Iterator[str]:
-    """Yield the data of each message of an event stream; comments and other fields are skipped."""
-    data: list[str] = []
+@dataclass(frozen=True)
+class Message:
+    """A message of an event stream."""
+
+    id: str
+    data: str
+
+
+def messages(pieces: Iterable[bytes]) -> Iterator[Message]:
+    """Yield each message of an event stream; comments and other fields are skipped.
+
+    Here an id is that of its own message alone; browsers keep the last one.
+    """
+    fields: dict[str, str] = {}
     for line in _lines(pieces):
         name, _, value = line.partition(":")
-        if name == "data":
-            data.append(value.removeprefix(" "))
-        elif not line and data:
-            yield "\n".join(data)
-            data.clear()
+        text = value.removeprefix(" ")
+        if name == "data" and "data" in fields:
+            fields["data"] += f"\n{text}"
+        elif name:
+            fields[name] = text
+        elif not line:
+            if "data" in fields:
+                yield Message(fields.get("id", ""), fields["data"])
+            fields.clear()
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[str]:

@@ -61,15 +61,17 @@ class Transport:
         json: Any = None,
         content: Content | None = None,
         idempotency_key: str | None = None,
+        repeatable: bool = False,
     ) -> httpx.Response:
         """Return the answer; raises ApiError for a refusal, ConnectionFailed without an answer.
 
-        What failed in passing is sent again if the method or the key makes that safe.
+        What failed in passing is sent again if the method or the key makes that safe, or
+        `repeatable` says so.
         """
         sent = dict(headers or {})
         if idempotency_key is not None:
             sent["Idempotency-Key"] = idempotency_key
-        repeatable = method in IDEMPOTENT or idempotency_key is not None
+        repeatable = repeatable or method in IDEMPOTENT or idempotency_key is not None
         patience = self.patience()
         while True:
             body = content() if callable(content) else content
@@ -104,6 +106,15 @@ class Transport:
                 answer.read()
                 raise _refusal(answer)
             yield answer
+
+    def put_elsewhere(self, url: str, *, content: Content, length: int) -> None:
+        """PUT a body once to an address outside the service, which is not shown the key."""
+        body = content() if callable(content) else content
+        headers = {"Content-Length": str(length)}
+        with _no_answer():
+            answer = httpx.put(url, content=body, headers=headers, timeout=self._http.timeout)
+        if answer.is_error:
+            raise _refusal(answer)
 
     def get(self, path: str, *, wait_s: float = 0, **params: Any) -> Any:
         """Return a document; with `wait_s` only once it is settled or that time is over."""

@@ -1,38 +1,178 @@
-"""Uploads: a small file in one request."""
+"""Uploads: a small file in one request, a large one in parts that go on where they broke off.
+
+What has arrived is asked of the service, so that nothing has to be kept here: an upload that is
+open for the same bytes is gone on with, also by another process or machine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
+from cstar_client import lists
 from cstar_client.digests import chunks, field_value, sha256
-from cstar_client.documents import File, Purpose
+from cstar_client.documents import File, Purpose, Upload
+from cstar_client.errors import ApiError, ConnectionFailed, Timeout
 from cstar_client.transport import Transport
 
+SMALL_BYTES = 16 << 20  # above, a second request costs little beside the bytes
+PARALLEL = 4
+LOOKED_AT = 300  # of the newest uploads, for one to go on with
+COMPLETION_WAIT_S = 30
+MOST_ROUNDS = 20  # of completing, which also sends what the service has found damaged
 OnProgress = Callable[[int, int], None]
-"""Is told how many bytes are done, and of how many."""
+"""Is told how many bytes are done, and of how many; from several threads, one at a time."""
 
 
-def put(
+def send(
     transport: Transport, path: Path, purpose: Purpose, on_progress: OnProgress | None = None
 ) -> File:
-    """Send a file in one request, with its digest (RFC 9530)."""
+    """Upload a file and return its record; raises ApiError or ConnectionFailed.
+
+    Bytes that are there already are not sent again.
+    """
     total = path.stat().st_size
+    progress = _Progress(total, on_progress)
+    if total <= SMALL_BYTES:
+        return _put(transport, path, purpose, progress)
+    upload = _opened(transport, path, purpose)
+    for _ in range(MOST_ROUNDS):
+        if upload["file"] is not None:
+            progress.finish()
+            return upload["file"]
+        _Parts(transport, path, upload, progress).send()
+        upload = _completed(transport, upload)
+    raise Timeout(f"{upload['id']} was not completed; call again to go on")
 
-    def body() -> Iterator[bytes]:
-        sent = 0
-        for chunk in chunks(path):
-            yield chunk
-            sent += len(chunk)
-            if on_progress is not None:
-                on_progress(sent, total)
 
+@dataclass
+class _Progress:
+    """Adds up what the threads have sent; a part that is sent again does not count twice."""
+
+    total: int
+    tell: OnProgress | None
+    sent: dict[int, int] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, number: int, count: int) -> None:
+        with self.lock:
+            self.sent[number] = count
+            if self.tell is not None:
+                self.tell(sum(self.sent.values()), self.total)
+
+    def finish(self) -> None:
+        """Say that all is there, however it came."""
+        self.sent.clear()
+        self.note(0, self.total)
+
+
+def _put(transport: Transport, path: Path, purpose: Purpose, progress: _Progress) -> File:
+    """Send a file in one request, with its digest (RFC 9530)."""
     answer = transport.send(
         "PUT",
         "/v1/files",
         params={"filename": path.name, "purpose": purpose},
-        headers={"Content-Digest": field_value(sha256(path))},
-        content=body,
+        headers={
+            "Content-Digest": field_value(sha256(path)),
+            "Content-Length": str(progress.total),
+        },
+        content=lambda: _counted(chunks(path), 0, progress),
     )
     return cast(File, answer.json())
+
+
+def _counted(pieces: Iterator[bytes], number: int, progress: _Progress) -> Iterator[bytes]:
+    count = 0
+    for piece in pieces:
+        yield piece
+        count += len(piece)
+        progress.note(number, count)
+
+
+def _opened(transport: Transport, path: Path, purpose: Purpose) -> Upload:
+    """Return the upload of these bytes that is under way, or a new one."""
+    body = {
+        "filename": path.name,
+        "purpose": purpose,
+        "bytes": path.stat().st_size,
+        "sha256": sha256(path).hex(),
+    }
+    for known in islice(lists.rows(transport, "/v1/uploads"), LOOKED_AT):
+        live = known["status"] in ("open", "completing")
+        if live and all(known[name] == value for name, value in body.items()):
+            return cast(Upload, transport.get(f"/v1/uploads/{known['id']}"))
+    return cast(Upload, transport.post("/v1/uploads", body))
+
+
+def _completed(transport: Transport, upload: Upload) -> Upload:
+    """Have the whole checked; returns the upload as it is then.
+
+    One whose bytes are not those announced is given up, so that the next attempt begins anew.
+    """
+    url = f"/v1/uploads/{upload['id']}"
+    try:
+        headers = {"Prefer": f"wait={COMPLETION_WAIT_S}"}
+        answer = transport.send("POST", f"{url}/complete", headers=headers, repeatable=True)
+        return cast(Upload, answer.json())
+    except ApiError as error:
+        if error.code == "parts_missing":
+            return cast(Upload, transport.get(url))
+        if error.code in ("digest_mismatch", "unknown_format"):
+            transport.send("POST", f"{url}/cancel", repeatable=True)
+        raise
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Sends the parts of an upload that are missing, some at once."""
+
+    transport: Transport
+    path: Path
+    upload: Upload
+    progress: _Progress
+
+    def send(self) -> None:
+        """Send them all; raises the first error, after the parts under way."""
+        for part in self.upload["parts"]:
+            self.progress.note(part["number"], part["bytes"])
+        direct = {one["number"]: one["url"] for one in self.upload["presigned_parts"]}
+        pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="upload")
+        try:
+            for _ in pool.map(lambda n: self._part(n, direct), self.upload["missing_parts"]):
+                pass
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _part(self, number: int, direct: Mapping[int, str]) -> None:
+        """Send a part: to the bucket itself where it takes parts, else to the service."""
+        if number not in direct or not self._sent_direct(number, direct[number]):
+            url = f"/v1/uploads/{self.upload['id']}/parts/{number}"
+            digest = field_value(
+                sha256(self.path, start=self._start(number), length=self._size(number))
+            )
+            headers = {"Content-Digest": digest, "Content-Length": str(self._size(number))}
+            self.transport.send("PUT", url, headers=headers, content=lambda: self._bytes(number))
+
+    def _sent_direct(self, number: int, url: str) -> bool:
+        try:
+            self.transport.put_elsewhere(
+                url, content=lambda: self._bytes(number), length=self._size(number)
+            )
+        except (ApiError, ConnectionFailed):
+            return False
+        return True
+
+    def _bytes(self, number: int) -> Iterator[bytes]:
+        pieces = chunks(self.path, start=self._start(number), length=self._size(number))
+        return _counted(pieces, number, self.progress)
+
+    def _start(self, number: int) -> int:
+        return (number - 1) * self.upload["part_bytes"]
+
+    def _size(self, number: int) -> int:
+        return min(self.upload["part_bytes"], self.upload["bytes"] - self._start(number))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cstar_client.cli.commands import jobs, plans, server, things
+from cstar_client.cli.commands import access, jobs, plans, server, sweeps, things
 
 app = typer.Typer(
     name="cstar",
@@ -47,6 +47,8 @@ def _root() -> None:
 things.register(app)
 plans.register(app)
 jobs.register(app)
+sweeps.register(app)
+access.register(app)
 server.register(app)
 
 

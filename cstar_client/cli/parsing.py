@@ -44,10 +44,10 @@ def options(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def existing(text: str, prefix: str) -> Path | None:
-    """Return the file of this name; None for the id of something that was uploaded before."""
+    """Return the file of this name; None for an id, or name@alias, of what was uploaded before."""
     path = Path(text)
     if path.is_file():
         return path
-    if text.startswith(prefix):
+    if text.startswith(prefix) or "@" in text:
         return None
     raise typer.BadParameter(f"there is no file {text}, and it is no id ({prefix}...)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from cstar_client import lists, waiting
 from cstar_client.documents import Dataset, Reference, identifier
@@ -53,9 +53,13 @@ class Datasets:
         """Return a data set."""
         return cast(Dataset, self.transport.get(f"/v1/datasets/{identifier(dataset)}"))
 
-    def list(self, **filters: Any) -> Iterator[Dataset]:
+    def list(self) -> Iterator[Dataset]:
         """Yield all data sets, newest first."""
-        return lists.rows(self.transport, "/v1/datasets", **filters)
+        return lists.rows(self.transport, "/v1/datasets")
+
+    def delete(self, dataset: Reference) -> None:
+        """Delete a data set that nothing uses; raises Conflict, which says what does."""
+        self.transport.send("DELETE", f"/v1/datasets/{identifier(dataset)}")
 
     def wait(self, dataset: Reference, *, timeout_s: float | None = None) -> Dataset:
         """Return a data set once it is ready; raises Rejected or Timeout."""

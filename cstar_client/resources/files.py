@@ -24,7 +24,7 @@ class Files:
         self, path: str | Path, *, purpose: Purpose, on_progress: OnProgress | None = None
     ) -> File:
         """Upload a file; one that was interrupted goes on when it is called again."""
-        return uploads.put(self.transport, Path(path), purpose, on_progress)
+        return uploads.send(self.transport, Path(path), purpose, on_progress)
 
     def get(self, file: Reference) -> File:
         """Return the record of a file."""
@@ -33,6 +33,10 @@ class Files:
     def list(self) -> Iterator[File]:
         """Yield all files, newest first."""
         return lists.rows(self.transport, "/v1/files")
+
+    def delete(self, file: Reference) -> None:
+        """Delete a file that nothing uses; raises Conflict, which says what does."""
+        self.transport.send("DELETE", f"/v1/files/{identifier(file)}")
 
     def download(
         self, file: Reference, target: str | Path, *, on_progress: OnProgress | None = None

@@ -16,10 +16,11 @@ from cstar_client.documents import (
     Job,
     JobFields,
     Metric,
+    Model,
     Norm,
     Reference,
-    Targets,
     identifier,
+    targets,
 )
 from cstar_client.downloads import Content
 from cstar_client.errors import JobCancelled, JobFailed
@@ -54,11 +55,11 @@ class Jobs:
         `epsilon` is in [0, 1] pixel space; `min_accuracy` is to be kept under AutoAttack. Raises
         InvalidRequest, with `best` in its problem, for a target out of reach.
         """
-        targets = _targets(norm, epsilon, min_accuracy, min_clean_accuracy)
+        asked = targets(norm, epsilon, min_accuracy, min_clean_accuracy)
         body = {
             "model_id": identifier(model),
             "dataset_id": identifier(dataset),
-            "targets": targets | {"compression": compression},
+            "targets": {**asked, "compression": compression},
         }
         return self.create({**body, **fields}, idempotency_key=idempotency_key)
 
@@ -81,7 +82,7 @@ class Jobs:
             "model_id": identifier(model),
             "dataset_id": identifier(dataset),
             "baseline_model_id": None if baseline is None else identifier(baseline),
-            "targets": _targets(norm, epsilon, min_accuracy, min_clean_accuracy),
+            "targets": targets(norm, epsilon, min_accuracy, min_clean_accuracy),
         }
         return self.create({**body, **fields}, idempotency_key=idempotency_key)
 
@@ -100,10 +101,16 @@ class Jobs:
         state: str | None = None,
         model: Reference | None = None,
         kind: Literal["compress", "evaluate"] | None = None,
+        sweep: Reference | None = None,
     ) -> Iterator[Job]:
         """Yield the jobs, newest first."""
-        model_id = None if model is None else identifier(model)
-        return lists.rows(self.transport, "/v1/jobs", state=state, model_id=model_id, kind=kind)
+        filters = {
+            "state": state,
+            "kind": kind,
+            "model_id": None if model is None else identifier(model),
+            "sweep_id": None if sweep is None else identifier(sweep),
+        }
+        return lists.rows(self.transport, "/v1/jobs", **filters)
 
     def wait(
         self,
@@ -141,6 +148,18 @@ class Jobs:
         """Make a new job of one that failed or was cancelled, and return it."""
         path = f"{_path(job)}/retry"
         return cast(Job, self.transport.post(path, idempotency_key=idempotency_key))
+
+    def register(
+        self, job: Reference, *, name: str | None = None, idempotency_key: str | None = None
+    ) -> Model:
+        """Make a model of what a compression left: the next version of its name."""
+        path = f"{_path(job)}/model"
+        made = self.transport.post(path, {"name": name}, idempotency_key=idempotency_key)
+        return cast(Model, made)
+
+    def delete(self, job: Reference) -> None:
+        """Delete a job that has ended, and what it left."""
+        self.transport.send("DELETE", _path(job))
 
     def events(self, job: Reference, *, after: int = 0, live: bool = True) -> Iterator[Event]:
         """Yield the events numbered above `after`: until the job ends, or only those there are."""
@@ -203,10 +222,3 @@ def _about(artifact: Artifact, tell: Callable[[Artifact, int, int], None]) -> On
 
 def _path(job: Reference) -> str:
     return f"/v1/jobs/{identifier(job)}"
-
-
-def _targets(
-    norm: Norm, epsilon: float, min_accuracy: float | None, min_clean_accuracy: float | None
-) -> Targets:
-    robustness = {"norm": norm, "epsilon": epsilon, "min_accuracy": min_accuracy}
-    return cast(Targets, {"robustness": robustness, "min_clean_accuracy": min_clean_accuracy})

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from cstar_client import lists, waiting
-from cstar_client.documents import Dataset, InputSpec, Model, Reference, identifier
+from cstar_client.documents import (
+    Alias,
+    Axis,
+    Dataset,
+    InputSpec,
+    Model,
+    Pareto,
+    Reference,
+    identifier,
+)
 from cstar_client.errors import Rejected
 from cstar_client.resources.files import Files
 from cstar_client.transport import Transport
@@ -73,12 +82,31 @@ class Models:
         return cast(Model, made)
 
     def get(self, model: Reference) -> Model:
-        """Return a model."""
+        """Return a model, by its id or as `name@alias`."""
         return cast(Model, self.transport.get(f"/v1/models/{identifier(model)}"))
 
-    def list(self, **filters: Any) -> Iterator[Model]:
-        """Yield all models, newest first."""
-        return lists.rows(self.transport, "/v1/models", **filters)
+    def list(self, *, name: str | None = None, parent: Reference | None = None) -> Iterator[Model]:
+        """Yield the models, newest first: all, or the versions of a name, or what one became."""
+        parent_id = None if parent is None else identifier(parent)
+        return lists.rows(self.transport, "/v1/models", name=name, parent_model_id=parent_id)
+
+    def set_alias(self, model: Reference, alias: str) -> Alias:
+        """Let `name@alias` stand for this model, wherever it pointed before."""
+        path = f"/v1/models/{identifier(model)}/aliases/{alias}"
+        return cast(Alias, self.transport.send("PUT", path).json())
+
+    def delete_alias(self, model: Reference, alias: str) -> None:
+        """Take an alias away."""
+        self.transport.send("DELETE", f"/v1/models/{identifier(model)}/aliases/{alias}")
+
+    def pareto(self, model: Reference, *, axes: Sequence[Axis] = ()) -> Pareto:
+        """Return what the compressions of a model came to, and which are on the front."""
+        path = f"/v1/models/{identifier(model)}/pareto"
+        return cast(Pareto, self.transport.get(path, axes=",".join(axes) or None))
+
+    def delete(self, model: Reference) -> None:
+        """Delete a model that nothing uses; raises Conflict, which says what does."""
+        self.transport.send("DELETE", f"/v1/models/{identifier(model)}")
 
     def wait(self, model: Reference, *, timeout_s: float | None = None) -> Model:
         """Return a model once it is ready; raises Rejected or Timeout."""

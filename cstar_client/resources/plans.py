@@ -47,6 +47,10 @@ class Plans:
         model_id = None if model is None else identifier(model)
         return lists.rows(self.transport, "/v1/plans", model_id=model_id)
 
+    def delete(self, plan: Reference) -> None:
+        """Delete a dry run."""
+        self.transport.send("DELETE", f"/v1/plans/{identifier(plan)}")
+
     def wait(self, plan: Reference, *, timeout_s: float | None = None) -> Plan:
         """Return a dry run once it is ready; raises JobFailed (with `best`) or Timeout."""
         path = f"/v1/plans/{identifier(plan)}"

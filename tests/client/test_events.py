@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cstar_client import Client
-from cstar_client.events import messages
+from cstar_client.events import Message, messages
 from store.states import JobState
 from tests.api.world import World
 from tests.client.conftest import QUICKLY
@@ -22,14 +22,16 @@ def message(seq: int, kind: str = "phase.started") -> bytes:
 
 
 def test_messages_are_put_together_wherever_the_bytes_are_cut() -> None:
-    text = ': hello\r\ndata: {"a":\r\ndata: "\u2028"}\r\n\r\nid: 3\n\ndata:2\n\ndata: cut'.encode()
+    whole = ': hello\r\ndata: {"a":\r\ndata: "\u2028"}\r\n\r\nid: 3\n\nid:4\ndata:2\n\n'
+    text = f"{whole}data: cut".encode()
     found = list(messages(bytes([byte]) for byte in text))
 
-    assert found == ['{"a":\n"\u2028"}', "2"]
+    assert found == [Message("", '{"a":\n"\u2028"}'), Message("4", "2")]
 
 
 def test_a_stream_that_breaks_is_opened_again_behind_the_last_event() -> None:
-    first = Answer(body=message(1) + message(2) + b"data: half", headers=STREAM)
+    passing = b'event: metric\ndata: {"seq": 17, "name": "loss"}\n\n: still here\n\n'
+    first = Answer(body=message(1) + passing + message(2) + b"data: half", headers=STREAM)
     running = Answer(body=b'{"id": "job_1", "status": "running"}')
     second = Answer(body=message(3, "job.succeeded"), headers=STREAM)
     ended = Answer(body=b'{"id": "job_1", "status": "succeeded"}')

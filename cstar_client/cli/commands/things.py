@@ -17,7 +17,19 @@ from cstar_client.documents import Dataset, Model, Purpose
 from cstar_client.resources.models import Architecture
 
 OF_DATA = {".npz", ".zip"}
-MODEL_FIELDS = ("id", "name", "status", "architecture", "parameters", "macs", "reasons")
+MODEL_FIELDS = (
+    "id",
+    "name",
+    "version",
+    "aliases",
+    "status",
+    "architecture",
+    "parameters",
+    "macs",
+    "parent_model_id",
+    "job_id",
+    "reasons",
+)
 DATASET_FIELDS = ("id", "name", "status", "num_examples", "shape", "num_classes", "reasons")
 
 
@@ -40,6 +52,9 @@ def register(app: typer.Typer) -> None:
             "    --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
         ],
     )(create_model)
+    command(models, "alias", examples=["cstar models alias mdl_... production"])(alias_model)
+    command(models, "register", examples=["cstar models register latest"])(register_model)
+    command(models, "rm")(remove_model)
     command(datasets, "ls")(list_datasets)
     command(datasets, "get")(get_dataset)
     command(datasets, "create", examples=["cstar datasets create cifar10.npz"])(create_dataset)
@@ -67,7 +82,10 @@ def workers(session: Session) -> None:
 
 def list_models(session: Session, limit: arguments.Limit = DEFAULT_ROWS) -> None:
     """List the models, newest first."""
-    columns = [(n, field(n)) for n in ("id", "name", "status", "parameters", "created_at")]
+    columns = [
+        (n, field(n))
+        for n in ("id", "name", "version", "aliases", "status", "parameters", "created_at")
+    ]
     listing(session, islice(session.client.models.list(), limit), columns)
 
 
@@ -91,6 +109,29 @@ def create_model(
     normalisation = {"mean": mean, "std": std}
     made = new_model(session, file, dataset, normalisation, name=name, architecture=architecture)
     session.write(made, made["id"])
+
+
+def alias_model(session: Session, model: str, alias: str) -> None:
+    """Let NAME@ALIAS stand for a model, wherever it pointed before."""
+    set_to = session.client.models.set_alias(model, alias)
+    session.write(set_to, f"{set_to['name']}@{set_to['alias']} is {set_to['model_id']}")
+
+
+def register_model(
+    session: Session,
+    job: arguments.JobId,
+    name: Annotated[str | None, typer.Option(help="Else that of the model it came from")] = None,
+) -> None:
+    """Make a model of what a compression left, and print its id."""
+    made = session.client.jobs.register(session.job(job), name=name)
+    session.say(f"{made['name']} version {made['version']}")
+    session.write(made, made["id"])
+
+
+def remove_model(session: Session, model: str) -> None:
+    """Delete a model that nothing uses."""
+    session.client.models.delete(model)
+    session.write({"id": model, "deleted": True}, f"{model} deleted")
 
 
 def list_datasets(session: Session, limit: arguments.Limit = DEFAULT_ROWS) -> None:

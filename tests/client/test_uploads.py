@@ -1,0 +1,158 @@
+"""Uploads in parts: over a line that breaks, after a kill of the client, and of changed files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cstar_client import Client, InvalidRequest, uploads
+from store.blobs import BlobStore
+from tests.api.world import archive
+from tests.client.conftest import QUICKLY, Access, Service
+from tests.e2e.watching import until
+from tests.support.breaking import breaking
+
+SIZE = 20 << 20
+PART_BYTES = 8 << 20
+CHECKOUT = Path(__file__).parents[2]
+# More than it sends at once, of which at least one part is through when it stands still.
+KILLED_SIZE, KILLED_AT = 6 * PART_BYTES, 4 * PART_BYTES + 1
+STANDING_STILL = """
+import sys
+from cstar_client import Client
+def stand_still(done, total):
+    if done >= int(sys.argv[4]):
+        print("here", flush=True)
+        sys.stdin.read()
+with Client(sys.argv[1], sys.argv[2]) as client:
+    client.files.upload(sys.argv[3], purpose="dataset", on_progress=stand_still)
+"""
+MEASURED = """
+import resource, sys
+from cstar_client import Client
+with Client(sys.argv[1], sys.argv[2]) as client:
+    next(client.files.list(), None)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    client.files.upload(sys.argv[3], purpose="dataset")
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.fixture
+def large_file(tmp_path: Path) -> Path:
+    path = tmp_path / "images.npz"
+    path.write_bytes(archive() + os.urandom(SIZE - len(archive())))
+    return path
+
+
+def stored(service: Service, file: Any) -> str:
+    """Return the SHA-256 of the bytes that the service has for a file."""
+    digest = hashlib.sha256()
+    for chunk in BlobStore(service.settings.resolved_blob_url).read(file["sha256"]):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def statuses(client: Client) -> list[str]:
+    return [one["status"] for one in client.transport.get("/v1/uploads")["data"]]
+
+
+def test_a_large_file_goes_in_parts_and_arrives_as_it_is(
+    client: Client, service: Service, large_file: Path
+) -> None:
+    told: list[tuple[int, int]] = []
+    file = client.files.upload(
+        large_file, purpose="dataset", on_progress=lambda *done: told.append(done)
+    )
+
+    assert file["bytes"] == SIZE
+    assert stored(service, file) == sha256(large_file)
+    assert told[-1] == (SIZE, SIZE)
+    assert statuses(client) == ["completed"]
+
+
+def test_a_line_that_breaks_again_and_again_delays_it(
+    access: Access, service: Service, large_file: Path
+) -> None:
+    with (
+        breaking(access.url, every=PART_BYTES + (1 << 20)) as line,
+        Client(line.url, access.api_key, retries=QUICKLY) as client,
+    ):
+        file = client.files.upload(large_file, purpose="dataset")
+
+    assert stored(service, file) == sha256(large_file)
+    assert line.cuts >= 1
+
+
+def test_after_a_kill_of_the_client_the_next_one_goes_on(
+    access: Access, client: Client, service: Service, tmp_path: Path
+) -> None:
+    path = tmp_path / "images.npz"
+    path.write_bytes(archive() + os.urandom(KILLED_SIZE - len(archive())))
+    arguments = [access.url, access.api_key, str(path), str(KILLED_AT)]
+    command = [sys.executable, "-c", STANDING_STILL, *arguments]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, cwd=CHECKOUT) as process:
+        assert process.stdout.readline() == b"here\n"
+        (listed,) = client.transport.get("/v1/uploads")["data"]
+        url = f"/v1/uploads/{listed['id']}"
+        arrived = until(lambda: client.transport.get(url)["parts"], "a part")
+        process.kill()
+    assert client.transport.get(url)["missing_parts"]
+
+    told: list[int] = []
+    file = client.files.upload(path, purpose="dataset", on_progress=lambda n, _: told.append(n))
+    assert stored(service, file) == sha256(path)
+    assert told[0] >= arrived[0]["bytes"]
+    assert statuses(client) == ["completed"], "it was begun anew"
+
+
+def test_bytes_that_are_there_are_not_sent_again(client: Client, large_file: Path) -> None:
+    client.files.upload(large_file, purpose="dataset")
+    told: list[int] = []
+    renamed = large_file.rename(large_file.with_name("again.npz"))
+    file = client.files.upload(
+        renamed, purpose="dataset", on_progress=lambda done, _: told.append(done)
+    )
+
+    assert file["filename"] == "again.npz"
+    assert told == [SIZE]
+
+
+def test_a_file_that_changes_meanwhile_is_refused_and_the_next_attempt_is_a_new_one(
+    client: Client, service: Service, large_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_digest = uploads.sha256
+
+    def of_before(path: Path, **span: int) -> bytes:
+        return true_digest(path, **span) if span else hashlib.sha256(b"before").digest()
+
+    monkeypatch.setattr(uploads, "sha256", of_before)
+    with pytest.raises(InvalidRequest) as refusal:
+        client.files.upload(large_file, purpose="dataset")
+    assert refusal.value.code == "digest_mismatch"
+    assert statuses(client) == ["cancelled"]
+
+    monkeypatch.undo()
+    file = client.files.upload(large_file, purpose="dataset")
+    assert stored(service, file) == sha256(large_file)
+
+
+def test_the_clients_memory_does_not_grow_with_the_file(access: Access, tmp_path: Path) -> None:
+    path = tmp_path / "zeros.npz"
+    path.write_bytes(archive())
+    os.truncate(path, 160 << 20)
+    command = [sys.executable, "-c", MEASURED, access.url, access.api_key, str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT)
+
+    assert int(ended.stdout) < 40 << 10, "KiB"
