@@ -20,6 +20,7 @@ from cstar_client.errors import CstarError
 from cstar_client.retrying import Failure
 
 LATEST = "latest"
+PIPE_WIDTH = 1000  # nothing is cut for a terminal that is not there
 MESSAGE_WAIT_S = 2.0  # a shorter pause before the next attempt is not worth a line
 
 
@@ -30,7 +31,8 @@ class Session:
         self._url, self._api_key = url, api_key
         self.as_json = as_json
         self.err = Console(stderr=True, highlight=False)
-        self.out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+        width = None if sys.stdout.isatty() else PIPE_WIDTH
+        self.out = Console(highlight=False, width=width)
 
     @cached_property
     def client(self) -> Client:

@@ -21,8 +21,8 @@ def listing(session: Session, rows: Iterable[Row], columns: Sequence[Column]) ->
 
     def show(console: Console) -> None:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading, _ in columns:
-            table.add_column(heading, no_wrap=True)
+        for place, (heading, _) in enumerate(columns):
+            table.add_column(heading, no_wrap=place == 0)  # an id that is cut is of no use
         for row in found:
             table.add_row(*(_text(value(row)) for _, value in columns))
         console.print(table)

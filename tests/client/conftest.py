@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import uvicorn
+from click.testing import Result
+from typer.testing import CliRunner
 
 from api.main import create_app
 from cstar_client import Client, Retries
+from cstar_client.cli.app import app
 from store.blobs import BlobStore
 from store.database import Database
 from store.keys import create_key, create_tenant
@@ -20,6 +23,7 @@ from store.settings import Settings
 from tests.api.conftest import SECRET
 from tests.api.world import World
 
+Run = Callable[..., Result]
 QUICKLY = Retries(attempts=4, first_s=0.01, most_s=0.05)
 
 
@@ -91,3 +95,11 @@ def nobody_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def cstar(access: Access, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command with address and key in the environment."""
+    monkeypatch.setenv("CSTAR_URL", access.url)
+    monkeypatch.setenv("CSTAR_API_KEY", access.api_key)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])

@@ -15,19 +15,10 @@ from cstar_client import Client
 from cstar_client.cli.app import app
 from store.states import JobState, Status
 from tests.api.world import World, archive
-from tests.client.conftest import Access
+from tests.client.conftest import Access, Run
 from tests.support import rows
 
-Run = Callable[..., Result]
 EPSILON = ("--epsilon", "8/255")
-
-
-@pytest.fixture
-def cstar(access: Access, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs the command with address and key in the environment."""
-    monkeypatch.setenv("CSTAR_URL", access.url)
-    monkeypatch.setenv("CSTAR_API_KEY", access.api_key)
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
 def document(result: Result) -> Any:

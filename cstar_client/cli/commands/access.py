@@ -10,6 +10,7 @@ import typer
 from cstar_client.cli.commands import arguments
 from cstar_client.cli.session import Session, command
 from cstar_client.cli.tables import DEFAULT_ROWS, field, listing
+from cstar_client.resources.webhooks import EVERY_EVENT
 
 DAY_S = 86_400
 Endpoint = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Its id, whe_...")]
@@ -86,12 +87,14 @@ def list_webhooks(session: Session, limit: arguments.Limit = DEFAULT_ROWS) -> No
 
 def create_webhook(
     session: Session,
-    url: str,
+    address: Annotated[str, typer.Argument(metavar="URL", help="Where it is told, https://...")],
     event: Annotated[list[str] | None, typer.Option(help="Else all; may be repeated")] = None,
     description: str = "",
 ) -> None:
     """Add an endpoint and print its secret, which cannot be seen again."""
-    made = session.client.webhooks.create(url, events=event or ["*"], description=description)
+    made = session.client.webhooks.create(
+        address, events=event or EVERY_EVENT, description=description
+    )
     session.say(f"{made['id']} gets {', '.join(made['events'])}")
     session.write(made, made["secret"] or made["id"])
 

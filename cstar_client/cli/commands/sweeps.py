@@ -39,7 +39,7 @@ def sweep(
         typer.Option(parser=parsing.numbers, metavar="A,B,...", help="A job for each ratio"),
     ],
     profile: Annotated[
-        list[Profile] | None, typer.Option(help="A job for each; may be repeated")
+        list[str] | None, typer.Option(help="A job for each; may be repeated")
     ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="A job for each; may be repeated")] = None,
     norm: arguments.NormName = "linf",
@@ -54,7 +54,7 @@ def sweep(
         the_dataset(session, data),
         epsilon=epsilon,
         ratios=cast(list[float], ratios),
-        profiles=profile or (),
+        profiles=cast(list[Profile], profile or []),
         seeds=seed or (),
         norm=norm,
         idempotency_key=idempotency_key,
@@ -74,13 +74,13 @@ def pareto(
     session: Session,
     of: Annotated[str, typer.Argument(help="The id of a model or of a sweep, or name@alias")],
     axis: Annotated[
-        list[Axis] | None, typer.Option(help="What to compare on; may be repeated")
+        list[str] | None, typer.Option(help="What to compare on; may be repeated")
     ] = None,
 ) -> None:
     """Show what the compressions of a model came to, and which of them are on the front."""
     client = session.client
     source = client.sweeps if of.startswith("swp_") else client.models
-    found = source.pareto(of, axes=axis or ())
+    found = source.pareto(of, axes=cast(list[Axis], axis or []))
     session.write(found, lambda console: _show(console, found))
 
 
@@ -93,7 +93,8 @@ def _show(console: Console, found: Pareto) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     headings = ("", "network", "ratio", "parameters", "MACs", "bytes", "ms", "clean", "robust")
     for heading in headings:
-        table.add_column(heading, justify="left" if heading in ("", "network") else "right")
+        is_name = heading in ("", "network")
+        table.add_column(heading, justify="left" if is_name else "right", no_wrap=is_name)
     for point in sorted(found["data"], key=lambda one: -(one["parameters"] or 0)):
         table.add_row(*_cells(point))
     console.print(table)
