@@ -11,18 +11,20 @@ from typing import Any
 
 import pytest
 
-from cstar_client import Client, InvalidRequest, uploads
+from api.uploads import service as service_of_uploads
+from cstar_client import Client, InvalidRequest, Retries, uploads
 from store.blobs import BlobStore
 from tests.api.world import archive
-from tests.client.conftest import QUICKLY, Access, Service
+from tests.client.conftest import Access, Service
 from tests.e2e.watching import until
 from tests.support.breaking import breaking
 
 SIZE = 20 << 20
-PART_BYTES = 8 << 20
+PART_BYTES = 1 << 20
 CHECKOUT = Path(__file__).parents[2]
 # More than it sends at once, of which at least one part is through when it stands still.
-KILLED_SIZE, KILLED_AT = 6 * PART_BYTES, 4 * PART_BYTES + 1
+KILLED_AT = uploads.PARALLEL * PART_BYTES + 1
+PERSISTENT = Retries(attempts=50, first_s=0.01, most_s=0.05)
 STANDING_STILL = """
 import sys
 from cstar_client import Client
@@ -42,6 +44,11 @@ with Client(sys.argv[1], sys.argv[2]) as client:
     client.files.upload(sys.argv[3], purpose="dataset")
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_of_uploads, "PART_BYTES", PART_BYTES)
 
 
 @pytest.fixture
@@ -85,21 +92,19 @@ def test_a_line_that_breaks_again_and_again_delays_it(
     access: Access, service: Service, large_file: Path
 ) -> None:
     with (
-        breaking(access.url, every=PART_BYTES + (1 << 20)) as line,
-        Client(line.url, access.api_key, retries=QUICKLY) as client,
+        breaking(access.url, every=3 * PART_BYTES) as line,
+        Client(line.url, access.api_key, retries=PERSISTENT) as client,
     ):
         file = client.files.upload(large_file, purpose="dataset")
 
     assert stored(service, file) == sha256(large_file)
-    assert line.cuts >= 1
+    assert line.cuts >= SIZE // (3 * PART_BYTES)
 
 
 def test_after_a_kill_of_the_client_the_next_one_goes_on(
-    access: Access, client: Client, service: Service, tmp_path: Path
+    access: Access, client: Client, service: Service, large_file: Path
 ) -> None:
-    path = tmp_path / "images.npz"
-    path.write_bytes(archive() + os.urandom(KILLED_SIZE - len(archive())))
-    arguments = [access.url, access.api_key, str(path), str(KILLED_AT)]
+    arguments = [access.url, access.api_key, str(large_file), str(KILLED_AT)]
     command = [sys.executable, "-c", STANDING_STILL, *arguments]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, **pipes, cwd=CHECKOUT) as process:
@@ -111,8 +116,10 @@ def test_after_a_kill_of_the_client_the_next_one_goes_on(
     assert client.transport.get(url)["missing_parts"]
 
     told: list[int] = []
-    file = client.files.upload(path, purpose="dataset", on_progress=lambda n, _: told.append(n))
-    assert stored(service, file) == sha256(path)
+    file = client.files.upload(
+        large_file, purpose="dataset", on_progress=lambda done, _: told.append(done)
+    )
+    assert stored(service, file) == sha256(large_file)
     assert told[0] >= arrived[0]["bytes"]
     assert statuses(client) == ["completed"], "it was begun anew"
 
