@@ -28,6 +28,14 @@ def none_match(header: str | None, etag: str) -> bool:
     return "*" in tags or etag in tags
 
 
+def match(header: str | None, etag: str) -> bool:
+    """Return whether `If-Match` lists `etag` (strong comparison), or is not there."""
+    if header is None:
+        return True
+    tags = [tag.strip() for tag in header.split(",")]
+    return "*" in tags or etag in tags
+
+
 def versions(header: str | None) -> list[int] | None:
     """Return the versions that `If-Match` lists; None for any, or without the header.
 

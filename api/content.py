@@ -10,20 +10,26 @@ from urllib.parse import quote
 from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
-from api.conditional import none_match
+from api.conditional import PreconditionFailed, match, none_match
 from api.digests import field_value
 from api.errors import ContentLost
 from api.problems import HttpError, problem_responses
 from store.blobs import BlobStore
 
-_RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.ASCII)
+_RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.ASCII | re.IGNORECASE)
 _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
 CONTENT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole content", "content": _BINARY},
     206: {"description": "The range asked for", "content": _BINARY},
     304: {"description": "The content is the one named in If-None-Match"},
-    **problem_responses("unauthenticated", "not_found", "range_not_satisfiable", "content_lost"),
+    **problem_responses(
+        "unauthenticated",
+        "not_found",
+        "precondition_failed",
+        "range_not_satisfiable",
+        "content_lost",
+    ),
 }
 
 
@@ -43,9 +49,16 @@ class Content:
 
 
 def send(request: Request, content: Content, blobs: BlobStore) -> Response:
-    """Answer GET or HEAD for a blob; raises a 416 problem, or ContentLost."""
+    """Answer GET or HEAD for a blob; raises a 416 problem, PreconditionFailed, or ContentLost."""
+    if not match(request.headers.get("if-match"), content.etag):
+        raise PreconditionFailed("The content has other bytes than those named in If-Match.")
     if none_match(request.headers.get("if-none-match"), content.etag):
         return Response(status_code=304, headers=_validators(content))
+    if not blobs.exists(content.sha256):
+        raise ContentLost(
+            "The bytes were found damaged or missing. Whoever has the file can upload it again, "
+            "which mends it; tell the operator."
+        )
     span = _span(request, content) if request.method == "GET" else None
     start, end = span or (0, content.bytes)
     headers = _headers(content) | {"Content-Length": str(end - start)}
@@ -53,11 +66,6 @@ def send(request: Request, content: Content, blobs: BlobStore) -> Response:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{content.bytes}"
     if request.method == "HEAD":
         return Response(headers=headers, media_type=content.media_type)
-    if not blobs.exists(content.sha256):
-        raise ContentLost(
-            "The bytes were found damaged or missing. Whoever has the file can upload it again, "
-            "which mends it; tell the operator."
-        )
     return StreamingResponse(
         blobs.read(content.sha256, start=start, end=end),
         status_code=206 if span else 200,

@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from api.content import Content, send
 from api.problems import HttpError
+from store.states import JobState
 from tests.api.test_files import upload
 from tests.api.world import AS_CHECKPOINT, World, archive
 
@@ -22,11 +23,18 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 ETAG = f'"{SHA256}"'
 
 
-@pytest.fixture
-def url(client: Any) -> str:
-    return str(
-        upload(client, CONTENT, {"filename": "réseau.pt", "purpose": "checkpoint"}).json()["url"]
-    )
+@pytest.fixture(params=["file", "artifact"])
+def url(request: pytest.FixtureRequest, client: Any, world: World) -> str:
+    """Where the content lies, as a file and as an artifact."""
+    if request.param == "file":
+        params = {"filename": "réseau.pt", "purpose": "checkpoint"}
+        return str(upload(client, CONTENT, params).json()["url"])
+    job = client.post("/v1/jobs", json=world.job_body()).json()
+    lease = world.bring(job["id"], JobState.RUNNING)
+    assert lease is not None
+    world.finish(lease, ("réseau.pt", CONTENT))
+    (artifact,) = client.get(f"{job['urls']['self']}/artifacts").json()["data"]
+    return str(artifact["url"])
 
 
 def test_the_headers_name_the_bytes(client: Any, url: str) -> None:
@@ -59,6 +67,8 @@ def test_head_has_the_headers_of_get_and_no_body(client: Any, url: str) -> None:
         ("bytes=-7", SIZE - 7, SIZE),
         (f"bytes=-{SIZE * 2}", 0, SIZE),
         (f"bytes=10-{SIZE * 9}", 10, SIZE),
+        ("Bytes=5-9", 5, 10),
+        (f"bytes={SIZE - 1}-{SIZE - 1}", SIZE - 1, SIZE),
     ],
 )
 def test_a_range_is_sent_alone(client: Any, url: str, header: str, start: int, end: int) -> None:
@@ -99,6 +109,30 @@ def test_known_bytes_are_not_sent_again(client: Any, url: str, condition: str) -
     assert response.headers["etag"] == ETAG
 
 
+def test_known_bytes_are_not_described_again_either(client: Any, url: str) -> None:
+    assert client.head(url, headers={"If-None-Match": ETAG}).status_code == 304
+
+
+@pytest.mark.parametrize("condition", [ETAG, f'"else", {ETAG}', "*"])
+def test_bytes_that_are_still_those_are_sent(client: Any, url: str, condition: str) -> None:
+    headers = {"If-Match": condition, "Range": "bytes=0-3"}
+    assert client.get(url, headers=headers).content == CONTENT[:4]
+
+
+@pytest.mark.parametrize("condition", ['"else"', f"W/{ETAG}"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_bytes_that_are_no_longer_those_are_not_sent(
+    client: Any, url: str, condition: str, method: str
+) -> None:
+    answer = client.request(method, url, headers={"If-Match": condition})
+    assert answer.status_code == 412
+
+
+def test_a_date_as_a_condition_of_a_range_sends_the_whole(client: Any, url: str) -> None:
+    headers = {"Range": "bytes=0-0", "If-Range": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    assert client.get(url, headers=headers).content == CONTENT
+
+
 def test_a_range_of_head_is_ignored(client: Any, url: str) -> None:
     assert client.head(url, headers={"Range": "bytes=0-0"}).status_code == 200
 
@@ -133,5 +167,6 @@ def test_bytes_that_are_lost_are_told_before_anything_is_sent(client: Any, world
     world.blobs.delete(body["sha256"])
     response = client.get(body["url"])
     assert (response.status_code, response.json()["code"]) == (500, "content_lost")
+    assert client.head(body["url"]).status_code == 500
     client.put("/v1/files", params=AS_CHECKPOINT, content=archive())
     assert client.get(body["url"]).content == archive()

@@ -18,6 +18,7 @@ from stack.demo.digits import CLASSES
 from stack.embedded import Stack
 from store.blobs import BlobStore
 from tests.e2e.requests import CHECKPOINT, INPUT, Uploads, job_body
+from tests.security.hostile.files import HOSTILE
 
 
 def created_model(client: Client, file: Reference, architecture: Any = "auto") -> Model:
@@ -158,3 +159,28 @@ def test_a_job_on_a_rejected_model_is_refused_with_the_reasons(
 
     assert (error.status, error.problem["code"]) == (422, "model_rejected")
     assert error.problem["reasons"][0]["code"] == "architecture_not_recognised"
+
+
+@pytest.mark.parametrize("name", ["pickle that runs code, beside weights", "infinity"])
+def test_a_hostile_checkpoint_is_rejected_and_runs_nothing(
+    client: Client, tmp_path: Path, name: str
+) -> None:
+    hostile, canary = HOSTILE[name], tmp_path / "canary"
+    (tmp_path / hostile.filename).write_bytes(hostile.build(canary))
+    assert rejected_model(client, tmp_path / hostile.filename)["code"] == hostile.code
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("name", ["nested bomb", "pickle that runs code, as labels"])
+def test_a_hostile_data_set_is_rejected_and_runs_nothing(
+    client: Client, tmp_path: Path, name: str
+) -> None:
+    hostile, canary = HOSTILE[name], tmp_path / "canary"
+    (tmp_path / hostile.filename).write_bytes(hostile.build(canary))
+    file = client.files.upload(tmp_path / hostile.filename, purpose="dataset")
+    kind = "npz" if hostile.filename.endswith(".npz") else "image_folder"
+    with pytest.raises(Rejected) as rejection:
+        client.datasets.wait(client.datasets.create(file, name="hostile", format=kind))
+    (reason,) = rejection.value.reasons
+    assert reason["code"] == hostile.code
+    assert not canary.exists()

@@ -1,0 +1,1 @@
+"""What strangers try: keys that are none, things of others, hostile files."""
