@@ -32,6 +32,18 @@ _COMPRESSION = {
     "labels": {"team": "vision"},
 }
 _EVALUATION = {**_IDS, "kind": "evaluate", "targets": {"robustness": _ROBUST}}
+_SWEEP = {**_IDS, "ratios": [2.0, 4.0, 8.0], "targets": {"robustness": _ROBUST}}
+_UPLOAD = {
+    "filename": "resnet20.safetensors",
+    "purpose": "checkpoint",
+    "bytes": 1_079_000,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+}
+_ENDPOINT = {
+    "url": "https://ci.example.com/hooks/cstar",
+    "events": ["job.succeeded", "job.failed"],
+}
+_KEY = {"name": "ci", "scopes": ["files:write", "jobs:read", "jobs:write"], "expires_in_s": 2592000}
 _PLAN = {"model_id": _IDS["model_id"], "targets": {"compression": {"ratio": 4.0}}}
 
 EXAMPLES: dict[str, list[dict[str, Any]]] = {
@@ -39,4 +51,8 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "DatasetRequest": [_DATASET],
     "PlanRequest": [_PLAN],
     "JobRequest": [_COMPRESSION, _EVALUATION],
+    "SweepRequest": [_SWEEP],
+    "UploadRequest": [_UPLOAD],
+    "WebhookEndpointRequest": [_ENDPOINT],
+    "KeyRequest": [_KEY],
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from api.auth import TenantId
 from api.dependencies import ServicesDep
@@ -12,7 +12,7 @@ from api.pagination import CursorDep, Page, page_bounds
 from api.problems import problem_responses
 from api.waiting import WaitDep
 from api.webhooks import service
-from api.webhooks.schemas import WebhookDeliveryDocument
+from api.webhooks.schemas import WebhookDeliveryDocument, delivery_document
 from store.states import DeliveryStatus
 
 router = APIRouter(prefix="/v1", tags=["webhooks"])
@@ -36,7 +36,7 @@ def list_webhook_deliveries(
         found = service.page_of_deliveries(
             session, cursor, endpoint_id, tenant_id=tenant_id, status=status
         )
-    data = [WebhookDeliveryDocument.model_validate(delivery) for delivery in found.rows]
+    data = [delivery_document(delivery) for delivery in found.rows]
     return Page(data=data, has_more=found.has_more, **page_bounds(data))
 
 
@@ -53,7 +53,7 @@ async def get_webhook_delivery(
     def read() -> WebhookDeliveryDocument:
         with services.database.reading() as session:
             delivery = service.get_delivery(session, delivery_id, tenant_id=tenant_id)
-            return WebhookDeliveryDocument.model_validate(delivery)
+            return delivery_document(delivery)
 
     return await wait.until(read, lambda delivery: delivery.status is not DeliveryStatus.PENDING)
 
@@ -65,9 +65,10 @@ async def get_webhook_delivery(
     responses=problem_responses("unauthenticated", "not_found", "webhook_endpoint_disabled"),
 )
 def redeliver_webhook(
-    delivery_id: str, tenant_id: TenantId, services: ServicesDep
+    delivery_id: str, response: Response, tenant_id: TenantId, services: ServicesDep
 ) -> WebhookDeliveryDocument:
     """Send a message again, now and by the whole schedule, under the same `webhook-id`."""
     with services.database.writing() as session:
         delivery = service.redeliver(session, delivery_id, tenant_id=tenant_id)
-    return WebhookDeliveryDocument.model_validate(delivery)
+    response.headers["Location"] = f"/v1/webhook-deliveries/{delivery.id}"
+    return delivery_document(delivery)

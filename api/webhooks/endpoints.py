@@ -18,6 +18,7 @@ from api.webhooks.schemas import (
     WebhookEndpointDocument,
     WebhookEndpointRequest,
     WebhookEndpointWithSecret,
+    delivery_document,
 )
 from store.tables import WebhookEndpoint
 
@@ -147,7 +148,7 @@ def send_webhook_test(endpoint_id: str, tenant_id: TenantId, once: OnceDep) -> R
 
     def create(session: Session) -> Created:
         delivery = service.test(session, endpoint_id, tenant_id=tenant_id)
-        document = WebhookDeliveryDocument.model_validate(delivery)
+        document = delivery_document(delivery)
         return Created(document, f"/v1/webhook-deliveries/{delivery.id}")
 
     return once(create)

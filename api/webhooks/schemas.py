@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, computed_field
 
 from store.contracts import Contract, Text
 from store.states import DeliveryStatus, DisabledReason, WebhookEvent
+from store.tables import WebhookDelivery
 from store.webhooks.destinations import MAX_URL_LENGTH
 
 Url = Annotated[
@@ -96,12 +97,12 @@ class WebhookDeliveryDocument(BaseModel):
     `error` are those of the last attempt; `next_attempt_at` is null once it has ended.
     """
 
-    model_config = ConfigDict(from_attributes=True, populate_by_name=True)
+    model_config = ConfigDict(from_attributes=True)
 
     id: str
     object: Literal["webhook_delivery"] = "webhook_delivery"
     endpoint_id: str
-    webhook_id: str = Field(validation_alias="message_id")
+    webhook_id: str
     type: str
     status: DeliveryStatus
     attempts: int
@@ -111,3 +112,12 @@ class WebhookDeliveryDocument(BaseModel):
     last_attempt_at: datetime | None
     finished_at: datetime | None
     created_at: datetime
+
+
+_OF_A_DELIVERY = set(WebhookDeliveryDocument.model_fields) - {"object", "webhook_id"}
+
+
+def delivery_document(delivery: WebhookDelivery) -> WebhookDeliveryDocument:
+    """Return the document of a delivery."""
+    columns = {name: getattr(delivery, name) for name in _OF_A_DELIVERY}
+    return WebhookDeliveryDocument.model_validate(columns | {"webhook_id": delivery.message_id})

@@ -40,8 +40,8 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def test_a_generated_client_submits_a_job_and_reads_it(running: Service, generated: Any) -> None:
     models = generated("models")
     body = models.JobRequest(
-        model_id=running.ids["model_id"][0],
-        dataset_id=running.ids["dataset_id"][0],
+        model_id=running.things.kept["model_id"][0],
+        dataset_id=running.things.kept["dataset_id"][0],
         targets=models.Targets(
             compression=models.CompressionTarget(ratio=4.0),
             robustness=models.RobustnessTarget(epsilon=0.03137),

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from api.keys.schemas import KeyRequest
 from api.main import app
 from api.openapi import render
 from api.problem_kinds import KINDS
 from api.problem_pages import texts
+from api.uploads.schemas import UploadRequest
+from api.webhooks.schemas import WebhookEndpointRequest
 from store.catalog import architectures
-from store.contracts import DatasetRequest, JobRequest, ModelRequest, PlanRequest
+from store.contracts import DatasetRequest, JobRequest, ModelRequest, PlanRequest, SweepRequest
 from store.states import ErrorCode
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +90,27 @@ def test_no_parameter_can_be_null() -> None:
             assert '"null"' not in json.dumps(parameter["schema"]), operation["operationId"]
 
 
-@pytest.mark.parametrize("contract", [ModelRequest, DatasetRequest, PlanRequest, JobRequest])
+CONTRACTS = [
+    ModelRequest,
+    DatasetRequest,
+    PlanRequest,
+    JobRequest,
+    SweepRequest,
+    UploadRequest,
+    WebhookEndpointRequest,
+    KeyRequest,
+]
+
+
+def test_every_body_that_is_needed_is_shown() -> None:
+    bodies = [operation.get("requestBody", {}) for _, _, operation in operations()]
+    needed = [body["content"] for body in bodies if body.get("required")]
+    schemas = [content["application/json"] for content in needed if "application/json" in content]
+    names = {one["schema"]["$ref"].rpartition("/")[2] for one in schemas}
+    assert names - {"WebhookEndpointChanges"} == {contract.__name__ for contract in CONTRACTS}
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
 def test_the_examples_of_a_body_are_accepted(contract: type[BaseModel]) -> None:
     schema = app.openapi()["components"]["schemas"][contract.__name__]
     assert schema["examples"]

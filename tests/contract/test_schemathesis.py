@@ -7,7 +7,8 @@ from pathlib import Path
 from tests.fuzz.campaign import Plan, run
 from tests.fuzz.service import service
 
-PLAN = Plan(seed=1, examples=4, phases=("examples", "coverage", "fuzzing", "stateful"))
+PHASES = ("examples", "coverage", "fuzzing", "stateful")
+PLAN = Plan(seed=1, examples=2, phases=PHASES, methods=("PATCH", "TRACE"))
 
 
 def test_made_up_requests_get_the_answers_that_are_promised(tmp_path: Path) -> None:
@@ -16,3 +17,4 @@ def test_made_up_requests_get_the_answers_that_are_promised(tmp_path: Path) -> N
         assert found.status == 0, found.output
         assert found.report["operations"]["tested"] == found.report["operations"]["total"]
         assert found.tracebacks == [], found.output
+        assert found.key_works

@@ -24,7 +24,8 @@ def main() -> int:
     for traceback in found.tracebacks:
         print(traceback, file=sys.stderr)
     print(f"seed {plan.seed}: {len(found.tracebacks)} tracebacks in the log of the API")
-    return found.status or bool(found.tracebacks)
+    print(f"never accepted, so tried at the door only: {', '.join(found.never_accepted) or 'none'}")
+    return int(found.status or bool(found.tracebacks) or not found.key_works)
 
 
 def _arguments() -> argparse.Namespace:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+
+from tests.fuzz import facts
 from tests.fuzz.service import METRICS_TOKEN, Service
 
 ROOT = Path(__file__).parents[2]
@@ -25,11 +28,15 @@ _AT_ONCE = ['"header.Prefer" = "wait=0"']  # whether waiting works is tested els
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is tried; `max_time_s` lets fuzzing and stateful testing go on until it is over."""
+    """How much is tried, and with which `methods` where a path does not have them.
+
+    `max_time_s` lets fuzzing and stateful testing go on until it is over.
+    """
 
     seed: int
     examples: int
     phases: tuple[str, ...]
+    methods: tuple[str, ...] = ("GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "TRACE")
     max_time_s: int | None = None
 
 
@@ -37,24 +44,43 @@ class Plan:
 class Outcome:
     """The exit status of a run (0: nothing was found), what it printed, and its report.
 
-    `tracebacks` are those in the log of the API.
+    `tracebacks` are those in the log of the API. `key_works` says that the key of the run was good
+    to the end: without it every answer would be a 401. `never_accepted` are operations of which no
+    request succeeded.
     """
 
     status: int
     output: str
     report: dict[str, Any]
     tracebacks: list[str]
+    key_works: bool
+
+    @property
+    def never_accepted(self) -> list[str]:
+        """Operations of which nothing was tried behind their checks."""
+        rates = self.report.get("valid_rates", {})
+        return sorted(
+            operation
+            for operation, phases in rates.items()
+            if not any(counts["accepted"] for counts in phases.values())
+        )
 
 
 def run(service: Service, folder: Path, plan: Plan, *, shown: bool = False) -> Outcome:
     """Run Schemathesis on the committed document; `shown` lets its output through."""
     config = folder / "schemathesis.toml"
-    config.write_text(configuration(service, folder), "utf-8")
-    report = folder / "report.json"
+    config.write_text(configuration(service, folder, plan), "utf-8")
+    report, told = folder / "report.json", folder / "facts.json"
+    facts.write(told, service.things)
     done = subprocess.run(
         _command(service, config, report, plan),
         cwd=folder,
-        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks", "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks",
+            "PYTHONPATH": str(ROOT),
+            facts.VARIABLE: str(told),
+        },
         stdout=None if shown else subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -62,10 +88,11 @@ def run(service: Service, folder: Path, plan: Plan, *, shown: bool = False) -> O
     )
     found = json.loads(report.read_text("utf-8")) if report.exists() else {}
     log = service.process.log.read_text("utf-8", errors="replace")
-    return Outcome(done.returncode, done.stdout or "", found, _TRACEBACK.findall(log))
+    works = httpx.get(f"{service.url}/v1/jobs", headers=service.headers).is_success
+    return Outcome(done.returncode, done.stdout or "", found, _TRACEBACK.findall(log), works)
 
 
-def configuration(service: Service, folder: Path) -> str:
+def configuration(service: Service, folder: Path, plan: Plan) -> str:
     """Return the configuration file: all checks, both tenants' keys, and ids that exist."""
     users = folder / "users.json"
     users.write_text(json.dumps(_users(service)), "utf-8")
@@ -77,12 +104,14 @@ def configuration(service: Service, folder: Path) -> str:
         f"path = {json.dumps(str(users))}",
         'user = "owner"',
         'peers = ["owner", "stranger"]',
+        "[phases.coverage]",
+        f"unexpected-methods = {json.dumps(plan.methods)}",
         "[generation]",
         'database = "none"',
         "[[operations]]",
         'include-operation-id = "get_metrics"',
         f'headers = {{ Authorization = "Bearer {METRICS_TOKEN}" }}',
-        *_dictionaries(service.ids),
+        *_dictionaries(service.things.kept),
     ]
     return "\n".join(lines) + "\n"
 
