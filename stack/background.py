@@ -54,7 +54,8 @@ def _spawn(data_dir: Path, port: int) -> bool:
     log = data_dir / "logs" / LOG_FILE
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "stack", "up", "--port", str(port)]
-    with log.open("wb") as output:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # it has the key
+    with os.fdopen(descriptor, "wb") as output:
         process = subprocess.Popen(
             [*command, "--data-dir", str(data_dir)],
             stdin=subprocess.DEVNULL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,6 +19,8 @@ from cstar_client.documents import Job, Reference, identifier
 
 REFRESH_HZ = 4
 BAR_WIDTH = 40
+# Known from the last phase that measured them, until the next one does.
+LASTING = {"held_out_clean_accuracy", "held_out_robust_accuracy"}
 FIGURES = (
     ("held_out_clean_accuracy", "clean accuracy", "{:.1%}, held out"),
     ("held_out_robust_accuracy", "robust accuracy", "{:.1%}, held out"),
@@ -70,7 +73,7 @@ class _View:
     def update(self, job: Job) -> None:
         """Take in a new version of the job and print what has happened since the last."""
         self.job = job
-        for text in (*self._epochs(), *self._events()):
+        for _, text in sorted([*self._events(), *self._epochs()]):
             if text:
                 self.console.print(text, highlight=False, markup=False)
 
@@ -78,21 +81,26 @@ class _View:
         """Return the panel."""
         return "" if self.job is None else panel(self.job, self.step, self.metrics)
 
-    def _events(self) -> Iterator[str]:
+    def _events(self) -> Iterator[tuple[str, str]]:
+        """Yield when an event was and what to say of it."""
         for event in self.client.jobs.events(self.job_id, after=self.last_event, live=False):
             self.last_event = event["seq"]
-            yield line(event)
+            yield event["created_at"], line(event)
 
-    def _epochs(self) -> Iterator[str]:
-        """Take in new metrics; yield a line for each epoch that has ended."""
-        before = (self.phase, self.step)
-        for metric in self.client.jobs.metrics(self.job_id, after=self.last_metric):
-            self.last_metric = metric["seq"]
-            if (metric["phase"], metric["step"]) != (self.phase, self.step):
-                self.phase, self.step, self.metrics = metric["phase"], metric["step"], {}
-            self.metrics[metric["name"]] = metric["value"]
-        if self.step and before != (self.phase, self.step):
-            yield epoch_line(self.step, self.metrics)
+    def _epochs(self) -> Iterator[tuple[str, str]]:
+        """Take in new metrics; yield when an epoch was over and what to say of it."""
+        found = self.client.jobs.metrics(self.job_id, after=self.last_metric)
+        for (phase, step), metrics in groupby(found, key=lambda one: (one["phase"], one["step"])):
+            values: dict[str, float] = {}
+            for metric in metrics:
+                self.last_metric, ended_at = metric["seq"], metric["created_at"]
+                values[metric["name"]] = metric["value"]
+            is_new = (phase, step) != (self.phase, self.step)
+            kept = LASTING if is_new else self.metrics
+            self.metrics = {k: v for k, v in self.metrics.items() if k in kept} | values
+            self.phase, self.step = phase, step
+            if is_new and step:
+                yield ended_at, epoch_line(step, values)
 
 
 def panel(job: Job, step: int, metrics: Mapping[str, float]) -> RenderableType:
