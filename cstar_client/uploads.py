@@ -7,7 +7,7 @@ open for the same bytes is gone on with, also by another process or machine.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -148,22 +148,26 @@ class _Parts:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _part(self, number: int, direct: Mapping[int, str]) -> None:
+    def _part(self, number: int, direct: dict[int, str]) -> None:
         """Send a part: to the bucket itself where it takes parts, else to the service."""
-        if number not in direct or not self._sent_direct(number, direct[number]):
-            url = f"/v1/uploads/{self.upload['id']}/parts/{number}"
-            digest = field_value(
-                sha256(self.path, start=self._start(number), length=self._size(number))
-            )
-            headers = {"Content-Digest": digest, "Content-Length": str(self._size(number))}
-            self.transport.send("PUT", url, headers=headers, content=lambda: self._bytes(number))
+        if self._sent_direct(number, direct):
+            return
+        url = f"/v1/uploads/{self.upload['id']}/parts/{number}"
+        start, size = self._start(number), self._size(number)
+        digest = sha256(self.path, start=start, length=size)
+        headers = {"Content-Digest": field_value(digest), "Content-Length": str(size)}
+        self.transport.send("PUT", url, headers=headers, content=lambda: self._bytes(number))
 
-    def _sent_direct(self, number: int, url: str) -> bool:
+    def _sent_direct(self, number: int, direct: dict[int, str]) -> bool:
+        url = direct.get(number)
+        if url is None:
+            return False
         try:
             self.transport.put_elsewhere(
                 url, content=lambda: self._bytes(number), length=self._size(number)
             )
         except (ApiError, ConnectionFailed):
+            direct.clear()  # whoever cannot reach the bucket need not try with every part
             return False
         return True
 

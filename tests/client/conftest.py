@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,14 +46,9 @@ class Access:
     tenant_id: str
 
 
-@pytest.fixture(scope="session")
-def service(
-    tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Database
-) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("service")
-    settings = Settings(
-        data_dir=folder, database_url=str(migrated_sqlite.engine.url), secret_key=SECRET
-    )
+@contextmanager
+def served(settings: Settings, database: Database) -> Iterator[Service]:
+    """Serve the API with these settings."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -60,15 +56,31 @@ def service(
     while not server.started:
         assert thread.is_alive(), "the API did not start"
         thread.join(0.01)
-    yield Service(f"http://127.0.0.1:{listener.getsockname()[1]}", settings, migrated_sqlite)
+    yield Service(f"http://127.0.0.1:{listener.getsockname()[1]}", settings, database)
     server.should_exit = True
     thread.join()
     listener.close()
 
 
+@pytest.fixture(scope="session")
+def service(
+    tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Database
+) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("service")
+    url = str(migrated_sqlite.engine.url)
+    settings = Settings(data_dir=folder, database_url=url, secret_key=SECRET)
+    with served(settings, migrated_sqlite) as service:
+        yield service
+
+
 @pytest.fixture
 def access(service: Service) -> Access:
     """A key of a new tenant."""
+    return new_access(service)
+
+
+def new_access(service: Service) -> Access:
+    """Return a key of a new tenant."""
     with service.database.writing() as session:
         tenant_id = create_tenant(session, "a tenant").id
         key = create_key(session, tenant_id=tenant_id, name="first", secret_key=SECRET)

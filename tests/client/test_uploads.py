@@ -6,17 +6,20 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from api.uploads import service as service_of_uploads
-from cstar_client import Client, InvalidRequest, Retries, uploads
+from cstar_client import Client, ConnectionFailed, InvalidRequest, Retries, uploads
+from cstar_client.transport import Transport
 from store.blobs import BlobStore
 from tests.api.world import archive
-from tests.client.conftest import Access, Service
+from tests.client.conftest import QUICKLY, Access, Service, new_access, served
 from tests.e2e.watching import until
+from tests.store.places import BUCKET, s3_server
 from tests.support.breaking import breaking
 
 SIZE = 20 << 20
@@ -163,3 +166,51 @@ def test_the_clients_memory_does_not_grow_with_the_file(access: Access, tmp_path
     ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT)
 
     assert int(ended.stdout) < 40 << 10, "KiB"
+
+
+@pytest.fixture
+def over_s3(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """The API over a bucket that takes parts itself."""
+    with s3_server() as bucket:
+        for name, value in bucket.variables().items():
+            monkeypatch.setenv(name, value)
+        changes = {"blob_url": f"s3://{BUCKET}/client", "data_dir": tmp_path / "s3"}
+        with served(service.settings.model_copy(update=changes), service.database) as serving:
+            yield serving
+
+
+def test_where_the_bucket_takes_parts_they_go_there_without_the_key(
+    over_s3: Service, large_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through_the_service: list[str] = []
+    send = Transport.send
+
+    def noting(self: Transport, method: str, path: str, **rest: Any) -> Any:
+        through_the_service.append(path)
+        return send(self, method, path, **rest)
+
+    monkeypatch.setattr(Transport, "send", noting)
+    access = new_access(over_s3)
+    with Client(access.url, access.api_key, retries=QUICKLY) as client:
+        file = client.files.upload(large_file, purpose="dataset")
+
+    assert stored(over_s3, file) == sha256(large_file)
+    assert not [path for path in through_the_service if "/parts/" in path]
+
+
+def test_parts_that_the_bucket_does_not_take_go_through_the_service(
+    over_s3: Service, large_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def refused(self: Transport, url: str, **_: Any) -> None:
+        tried.append(url)
+        raise ConnectionFailed("no way from here", sent=False)
+
+    monkeypatch.setattr(Transport, "put_elsewhere", refused)
+    access = new_access(over_s3)
+    with Client(access.url, access.api_key, retries=QUICKLY) as client:
+        file = client.files.upload(large_file, purpose="dataset")
+
+    assert stored(over_s3, file) == sha256(large_file)
+    assert len(tried) <= uploads.PARALLEL, "it kept trying"

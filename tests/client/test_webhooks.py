@@ -8,6 +8,7 @@ import pytest
 
 from cstar_client import InvalidSignature
 from cstar_client.webhooks import verify
+from store.webhooks import signing
 
 # The example of the specification's reference libraries.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -80,3 +81,11 @@ def test_a_secret_that_is_none_is_an_error(secret: str) -> None:
 def test_no_secret_at_all_accepts_nothing() -> None:
     with pytest.raises(InvalidSignature):
         verify(HEADERS, BODY, [], now=SENT_AT)
+
+
+def test_what_the_service_signs_is_accepted_by_both_secrets_of_a_rotation() -> None:
+    new, old = signing.new_secret(), signing.new_secret()
+    headers = signing.headers([new, old], message_id="msg_1", timestamp=SENT_AT, body=BODY)
+
+    for secret in (new, old):
+        assert verify(headers, BODY, secret, now=SENT_AT)
