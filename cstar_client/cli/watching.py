@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
+from operator import itemgetter
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -73,7 +74,8 @@ class _View:
     def update(self, job: Job) -> None:
         """Take in a new version of the job and print what has happened since the last."""
         self.job = job
-        for _, text in sorted([*self._events(), *self._epochs()]):
+        news = [*self._events(), *self._epochs()]
+        for _, text in sorted(news, key=itemgetter(0)):  # what is of one moment stays in order
             if text:
                 self.console.print(text, highlight=False, markup=False)
 

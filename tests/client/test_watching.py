@@ -22,7 +22,7 @@ CLEAN, ROBUST = "held_out_clean_accuracy", "held_out_robust_accuracy"
 
 @pytest.fixture
 def lease(client: Client, world: World) -> Lease:
-    """A job in its ADMM phase, after two epochs."""
+    """A job in its ADMM phase, after eleven epochs that were told of at one moment."""
     lease = rows.claim(world.database, client.jobs.create(world.job_body())["id"])
     with world.database.writing() as session:
         records.record_progress(session, lease, phase="checking", progress=0.1, eta_s=None)
@@ -32,9 +32,10 @@ def lease(client: Client, world: World) -> Lease:
         records.record_metrics(session, lease, checked)
     with world.database.writing() as session:
         records.record_progress(session, lease, phase="admm", progress=0.5, eta_s=75.0)
-    for step, gap in ((1, 0.4), (2, 0.0312)):
-        with world.database.writing() as session:
-            records.record_metrics(session, lease, [MetricPoint("admm", "admm_gap", step, gap)])
+    with world.database.writing() as session:
+        epochs = [MetricPoint("admm", "admm_gap", step, 0.4) for step in range(1, 11)]
+        last = MetricPoint("admm", "admm_gap", 11, 0.0312)
+        records.record_metrics(session, lease, [*epochs, last])
     return lease
 
 
@@ -61,7 +62,8 @@ def test_without_a_terminal_there_is_a_line_for_each_thing_in_its_order(
 ) -> None:
     lines = watched(client, world, lease, terminal=False).splitlines()
 
-    assert lines == ["  checking", "  admm", "    epoch 1: gap 0.400", "    epoch 2: gap 0.031"]
+    epochs = [f"    epoch {step}: gap 0.400" for step in range(1, 11)]
+    assert lines == ["  checking", "  admm", *epochs, "    epoch 11: gap 0.031"]
 
 
 def test_in_a_terminal_a_panel_shows_where_it_is(
@@ -71,7 +73,7 @@ def test_in_a_terminal_a_panel_shows_where_it_is(
 
     for figure in ("admm", "50%", "0:01:15 to go", "0.0312, goal 0.05", "90.0%", "Ctrl-C"):
         assert figure in shown
-    assert shown.count("epoch 2: gap") == 1
+    assert shown.count("epoch 11: gap") == 1
 
 
 def test_a_queued_job_tells_what_it_waits_for(client: Client, world: World) -> None:
