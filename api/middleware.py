@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from fastapi import HTTPException
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from store import tracing
@@ -22,10 +22,10 @@ SERVER_ERROR = 500
 _QUIET = {"GET", "HEAD"}  # polls would drown the rest
 logger = logging.getLogger(__name__)
 _STREAMING: set[object] = set()
-_EVERYWHERE = {  # an answer is data: no browser is to run or frame it
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
+_EVERYWHERE = (  # an answer is data: no browser is to run or frame it
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
 Endpoint = TypeVar("Endpoint", bound=Callable[..., object])
 _SANE = re.compile(r"[A-Za-z0-9._~:-]{1,128}")
 
@@ -82,13 +82,20 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         """Pass one message on."""
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in _EVERYWHERE.items():
-                headers.setdefault(name, value)
-            headers[HEADER] = request_id_of(self._scope)
-            headers.update(self._scope["state"].get("headers", {}))
+            self._complete(message)
             self._tell(message["status"])
         await self._send(message)
+
+    def _complete(self, message: Message) -> None:
+        """Add what every answer carries, as ASGI has it: a poll is too short for more."""
+        sent = list(message.get("headers", ()))
+        said = {name for name, _ in sent}
+        added = {HEADER: request_id_of(self._scope), **self._scope["state"].get("headers", {})}
+        message["headers"] = [
+            *sent,
+            *((name, value) for name, value in _EVERYWHERE if name not in said),
+            *((name.lower().encode(), value.encode("latin-1")) for name, value in added.items()),
+        ]
 
     def _tell(self, status: int) -> None:
         method, route = self._scope["method"], self._scope.get("route")

@@ -14,9 +14,8 @@ import time
 from dataclasses import dataclass
 
 from fastapi import Request
-from limits import RateLimitItem, RateLimitItemPerMinute, WindowStats
+from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
-from limits.aio.strategies import FixedWindowRateLimiter
 
 from api.middleware import add_headers
 from api.problems import HttpError
@@ -28,6 +27,14 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Used:
+    """How many of a window were used, and for how many seconds more it lasts."""
+
+    count: int
+    left_s: int
+
+
+@dataclass(frozen=True)
 class Policy:
     """So many a minute, under the name that the headers tell; `advice` begins the refusal."""
 
@@ -35,26 +42,24 @@ class Policy:
     item: RateLimitItem
     advice: str
 
-    def headers(self, stats: WindowStats) -> dict[str, str]:
-        """Return the headers that say what is left, and for how many seconds."""
-        quota, window_s = self.item.amount, self.item.get_expiry()
-        return {
-            "RateLimit-Policy": f'"{self.name}";q={quota};w={window_s}',
-            "RateLimit": f'"{self.name}";r={stats.remaining};t={_seconds_to(stats.reset_time)}',
-        }
-
-    def exceeded(self, stats: WindowStats) -> HttpError:
+    def exceeded(self, used: Used) -> HttpError:
         """Return the 429 problem."""
-        again_s = _seconds_to(stats.reset_time)
-        detail = f"{self.advice} {self.item.amount} a minute; try again in {again_s} s."
-        return HttpError("rate_limited", detail, headers={"Retry-After": str(again_s)})
+        detail = f"{self.advice} {self.item.amount} a minute; try again in {used.left_s} s."
+        return HttpError("rate_limited", detail, headers={"Retry-After": str(used.left_s)})
+
+    def tell(self, request: Request, used: Used) -> None:
+        """Have the answer say what is left, and for how many seconds."""
+        left = max(0, self.item.amount - used.count)
+        stated = f'"{self.name}";q={self.item.amount};w={self.item.get_expiry()}'
+        now = f'"{self.name}";r={left};t={used.left_s}'
+        add_headers(request.scope, {"RateLimit-Policy": stated, "RateLimit": now})
 
 
 class RateLimits:
     """The counts of this process, or of all; a policy of 0 a minute is none."""
 
     def __init__(self, settings: Settings) -> None:
-        self._limiter = FixedWindowRateLimiter(_storage(settings))
+        self._storage = _storage(settings)
         self._of_keys = Policy(
             "requests",
             RateLimitItemPerMinute(settings.rate_limit_per_minute),
@@ -69,47 +74,43 @@ class RateLimits:
 
     async def count(self, request: Request, key_id: str) -> None:
         """Count a request with a key; raises a 429 problem when it is one too many."""
-        await self._hit(request, self._of_keys, key_id)
+        await self._check(request, self._of_keys, key_id, cost=1)
 
     async def count_failure(self, request: Request) -> None:
         """Count a request without a valid key; raises a 429 problem when it is one too many."""
-        await self._hit(request, self._of_addresses, _address(request))
+        await self._check(request, self._of_addresses, _address(request), cost=1)
 
     async def check_address(self, request: Request) -> None:
         """Raise a 429 problem when an address has had its failures: no key is looked up then."""
-        policy, address = self._of_addresses, _address(request)
-        if (stats := await self._stats(policy, address)) and stats.remaining == 0:
-            add_headers(request.scope, policy.headers(stats))
-            raise policy.exceeded(stats)
+        await self._check(request, self._of_addresses, _address(request), cost=0)
 
-    async def _hit(self, request: Request, policy: Policy, who: str) -> None:
-        if not policy.item.amount or self._is_away():
+    async def _check(self, request: Request, policy: Policy, who: str, *, cost: int) -> None:
+        """Count `cost` requests; raises a 429 problem when no other would be allowed."""
+        used = await self._used(policy, who, cost)
+        if used is None:
             return
-        try:
-            allowed = await self._limiter.hit(policy.item, policy.name, who)
-        except self._limiter.storage.base_exceptions as error:
-            self._lost(error)
-            return
-        if stats := await self._stats(policy, who):
-            add_headers(request.scope, policy.headers(stats))
-            if not allowed:
-                raise policy.exceeded(stats)
+        if cost:
+            policy.tell(request, used)
+        if used.count + 1 - cost > policy.item.amount:
+            policy.tell(request, used)
+            raise policy.exceeded(used)
 
-    async def _stats(self, policy: Policy, who: str) -> WindowStats | None:
-        if not policy.item.amount or self._is_away():
+    async def _used(self, policy: Policy, who: str, cost: int) -> Used | None:
+        """Return what is used with these; None where there is no limit, or Redis is away."""
+        if not policy.item.amount or time.monotonic() < self._away_until:
             return None
+        key, window_s = policy.item.key_for(policy.name, who), policy.item.get_expiry()
         try:
-            return await self._limiter.get_window_stats(policy.item, policy.name, who)
-        except self._limiter.storage.base_exceptions as error:
-            self._lost(error)
+            if cost:
+                count = await self._storage.incr(key, window_s, amount=cost)
+            else:
+                count = await self._storage.get(key)
+            ends_at = await self._storage.get_expiry(key)
+        except self._storage.base_exceptions as error:
+            self._away_until = time.monotonic() + RECOVER_S
+            logger.warning("requests are not counted, Redis does not answer: %s", error)
             return None
-
-    def _is_away(self) -> bool:
-        return time.monotonic() < self._away_until
-
-    def _lost(self, error: Exception) -> None:
-        self._away_until = time.monotonic() + RECOVER_S
-        logger.warning("requests are not counted, Redis does not answer: %s", error)
+        return Used(count, max(1, math.ceil(ends_at - time.time())))
 
 
 def _storage(settings: Settings) -> Storage:
@@ -132,7 +133,3 @@ def _address(request: Request) -> str:
     except ValueError:
         return host
     return host if address.version == 4 else str(ipaddress.ip_network((host, 64), strict=False))
-
-
-def _seconds_to(moment: float) -> int:
-    return max(1, math.ceil(moment - time.time()))
