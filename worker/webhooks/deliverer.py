@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Collection
 from typing import Protocol
 
 from store.context import working_for
@@ -66,15 +67,21 @@ class Deliverer:
         with self._lock:
             tenants = Counter(tenant_id for tenant_id, _ in self._at_work.values())
             endpoints = set(self._at_work)
-        room = THREADS - len(endpoints)
-        if room <= 0:
-            return 0
+        started = 0
+        while room := THREADS - len(endpoints):  # a tenant that is full hides no other behind it
+            claims = self._claims(self._waiting(endpoints, tenants), tenants, room)
+            if not claims:
+                break
+            endpoints |= {claim.endpoint_id for claim in claims}
+            started += sum(map(self._start, claims))
+        return started
+
+    def _waiting(self, endpoints: Collection[str], tenants: Counter[str]) -> list[Waiting]:
         full = {tenant_id for tenant_id, busy in tenants.items() if busy >= THREADS_OF_A_TENANT}
         with self._database.reading() as session:
-            found = deliveries.waiting(
+            return deliveries.waiting(
                 session, limit=THREADS, busy_endpoints=endpoints, busy_tenants=full
             )
-        return sum(self._start(claim) for claim in self._claims(found, tenants, room))
 
     def join(self, timeout_s: float) -> None:
         """Wait for the attempts that are under way."""

@@ -183,7 +183,7 @@ def _retry_after_s(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
         return float(text[:9])
     try:
         when = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     moment = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -212,6 +212,20 @@ def test_a_tenant_whose_endpoints_are_all_slow_keeps_no_other_waiting(
     deliverer.join(PATIENCE_S)
 
 
+def test_a_tenant_with_more_overdue_than_there_are_threads_holds_no_other_up(
+    sqlite_database: Database, receiver: Receiver
+) -> None:
+    tenant_id = rows.add_tenant(sqlite_database)
+    for _ in range(THREADS + 1):
+        add_delivery(sqlite_database, add_endpoint(sqlite_database, tenant_id, url=receiver.url))
+    other = add_endpoint(sqlite_database, rows.add_tenant(sqlite_database), url=receiver.url)
+    add_delivery(sqlite_database, other)
+    deliver(sqlite_database)
+    [delivery] = deliveries_of(sqlite_database, other)
+    assert delivery.status == DeliveryStatus.DELIVERED
+    assert len(receiver.requests) == THREADS_OF_A_TENANT + 1
+
+
 def test_two_deliverers_send_each_message_once(database: Database, receiver: Receiver) -> None:
     tenants = [rows.add_tenant(database) for _ in range(3)]
     endpoints = [add_endpoint(database, tenant, url=receiver.url) for tenant in tenants]
