@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from api.errors import Fault, NotFound
 from store.tables import Artifact, Base, Dataset, Job, Model
 
-Lock = Literal["share", "update"]
+Lock = Literal["share", "change", "update"]
 Owned = TypeVar("Owned", bound=Base)
 
 
@@ -39,12 +39,14 @@ def find(
     """Return the tenant's row of that id; `pointer` is where a body named it. Raises NotFound.
 
     `lock` is for a row that the transaction is about to refer to ("share": nobody deletes it
-    meanwhile) or to delete ("update": nobody refers to it meanwhile).
+    meanwhile), to change ("change": nobody else does, but others refer to it) or to delete
+    ("update": nobody refers to it meanwhile). The row is then as it is once it is locked.
     """
     columns: Any = entity
     statement = owned(entity, tenant_id).where(columns.id == identifier)
     if lock is not None:  # SQLite has one writer at a time, and no use for it
-        statement = statement.with_for_update(read=lock == "share")
+        statement = statement.with_for_update(read=lock == "share", key_share=lock == "change")
+        statement = statement.execution_options(populate_existing=True)
     # PostgreSQL refuses NUL in text; no identifier holds what cannot be printed.
     row = session.scalar(statement) if identifier.isprintable() else None
     if row is None:

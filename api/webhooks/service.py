@@ -52,7 +52,7 @@ def change(
     allow_private: bool,
 ) -> WebhookEndpoint:
     """Change what is named; raises NotFound, InvalidWebhookUrl."""
-    endpoint = _locked(session, endpoint_id, tenant_id=tenant_id)
+    endpoint = find(session, WebhookEndpoint, endpoint_id, tenant_id=tenant_id, lock="change")
     if changes.url is not None:
         _check_url(changes.url, allow_private=allow_private)
         endpoint.url = changes.url
@@ -70,14 +70,14 @@ def change(
 
 def remove(session: Session, endpoint_id: str, *, tenant_id: str) -> None:
     """Remove an endpoint with all its deliveries; raises NotFound."""
-    session.delete(get(session, endpoint_id, tenant_id=tenant_id))
+    session.delete(find(session, WebhookEndpoint, endpoint_id, tenant_id=tenant_id, lock="update"))
 
 
 def rotate(
     session: Session, endpoint_id: str, *, tenant_id: str, overlap_s: int
 ) -> WebhookEndpoint:
     """Give an endpoint a new secret; the last one signs beside it for `overlap_s` seconds."""
-    endpoint = _locked(session, endpoint_id, tenant_id=tenant_id)
+    endpoint = find(session, WebhookEndpoint, endpoint_id, tenant_id=tenant_id, lock="change")
     endpoint.previous_secret = endpoint.secret
     endpoint.previous_secret_expires_at = database_now(session) + timedelta(seconds=overlap_s)
     endpoint.secret = signing.new_secret()
@@ -87,13 +87,15 @@ def rotate(
 
 def test(session: Session, endpoint_id: str, *, tenant_id: str) -> WebhookDelivery:
     """Add a test delivery, also to an endpoint that is disabled; raises NotFound."""
-    return events.add_test(session, get(session, endpoint_id, tenant_id=tenant_id))
+    endpoint = find(session, WebhookEndpoint, endpoint_id, tenant_id=tenant_id, lock="share")
+    return events.add_test(session, endpoint)
 
 
 def redeliver(session: Session, delivery_id: str, *, tenant_id: str) -> WebhookDelivery:
     """Make a delivery due again; raises NotFound, WebhookEndpointDisabled."""
-    delivery = get_delivery(session, delivery_id, tenant_id=tenant_id)
-    endpoint = session.get_one(WebhookEndpoint, delivery.endpoint_id)
+    of = get_delivery(session, delivery_id, tenant_id=tenant_id).endpoint_id
+    endpoint = find(session, WebhookEndpoint, of, tenant_id=tenant_id, lock="share")
+    delivery = find(session, WebhookDelivery, delivery_id, tenant_id=tenant_id, lock="update")
     if not endpoint.enabled and delivery.type != events.TEST_EVENT:
         raise WebhookEndpointDisabled(
             f"{endpoint.id} is disabled, so nothing is sent to it. PATCH it with enabled: true."
@@ -131,13 +133,6 @@ def page_of_deliveries(
     if status is not None:
         statement = statement.where(WebhookDelivery.status == status)
     return keyset(session, statement, WebhookDelivery.id, cursor)
-
-
-def _locked(session: Session, endpoint_id: str, *, tenant_id: str) -> WebhookEndpoint:
-    """Return an endpoint nobody else changes meanwhile; announcing to it goes on."""
-    endpoint = get(session, endpoint_id, tenant_id=tenant_id)
-    session.refresh(endpoint, with_for_update={"key_share": True})
-    return endpoint
 
 
 def _names(chosen: Iterable[str]) -> list[str]:

@@ -195,8 +195,7 @@ def record(session: Session, claimed: Claim, outcome: Outcome, *, jitter: float)
 
 
 def redeliver(session: Session, delivery: WebhookDelivery) -> None:
-    """Make a delivery due now, with the whole schedule before it; one under way goes on."""
-    session.refresh(delivery, with_for_update=True)
+    """Make a locked delivery due now, with the whole schedule before it; one under way goes on."""
     now = database_now(session)
     under_way = delivery.lease_token is not None and not _overdue(delivery, now)
     if under_way:

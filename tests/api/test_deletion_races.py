@@ -17,6 +17,8 @@ from api.jobs import service as jobs
 from api.models import aliases, lineage
 from api.plans import service as plans
 from api.quotas import Quotas
+from api.webhooks import service
+from api.webhooks.schemas import WebhookEndpointChanges
 from store.blobs import BlobStore
 from store.contracts import JobRequest, PlanRequest, RegistrationRequest
 from store.database import Database
@@ -25,6 +27,7 @@ from store.states import JobState
 from tests.api.world import World
 from tests.support import rows
 from tests.support.threads import PATIENCE_S, at_once, await_lock_wait, in_background
+from tests.support.webhooks import add_delivery, add_endpoint
 
 ROUNDS = 4
 
@@ -191,3 +194,41 @@ def test_a_file_that_is_being_named_is_not_deleted(world: World) -> None:
         deletion.delete_file(session, file_id, **own)
 
     assert isinstance(second_while_first_is_open(world.database, delete, name), NotFound)
+
+
+CHANGES = {
+    "test": service.test,
+    "rotate": partial(service.rotate, overlap_s=0),
+    "change": lambda session, endpoint_id, **own: service.change(
+        session,
+        endpoint_id,
+        WebhookEndpointChanges(description="x"),
+        allow_private=False,
+        **own,
+    ),
+    "remove": service.remove,
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_webhook_endpoint_that_is_being_removed_is_not_found(world: World, name: str) -> None:
+    endpoint_id = add_endpoint(world.database, world.tenant_id)
+    own = {"tenant_id": world.tenant_id}
+    outcome = second_while_first_is_open(
+        world.database,
+        lambda session: service.remove(session, endpoint_id, **own),
+        lambda session: CHANGES[name](session, endpoint_id, **own),
+    )
+    assert isinstance(outcome, NotFound)
+
+
+def test_a_delivery_whose_endpoint_is_being_removed_is_not_found(world: World) -> None:
+    endpoint_id = add_endpoint(world.database, world.tenant_id)
+    delivery_id = add_delivery(world.database, endpoint_id)
+    own = {"tenant_id": world.tenant_id}
+    outcome = second_while_first_is_open(
+        world.database,
+        lambda session: service.remove(session, endpoint_id, **own),
+        lambda session: service.redeliver(session, delivery_id, **own),
+    )
+    assert isinstance(outcome, NotFound)
