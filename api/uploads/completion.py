@@ -62,7 +62,7 @@ def claim(services: Services, upload_id: str, *, tenant_id: str) -> Claim | None
         if upload.status == UploadStatus.COMPLETED:
             return None
         if upload.status not in uploads.LIVE:
-            raise service.not_open(upload)
+            raise service.not_open(upload.status)
         verified = upload.verified_at is not None
         token = uploads.claim(session, upload, lease_s=LEASE_S)
         return Claim(upload, token, verified) if token else None
@@ -77,10 +77,14 @@ def carry_out(services: Services, claim: Claim) -> None:
     except LeaseLost:
         raise
     except Exception as error:
-        if not isinstance(error, (DomainError, Stopping)):
-            logger.exception("upload %s was not completed", claim.upload.id)
+        held = True
         with suppress(*AWAY):  # else the lease runs out
-            attempt.release()
+            held = attempt.release()
+        if isinstance(error, (DomainError, Stopping)):
+            raise
+        if not held:  # and so, perhaps, the bytes were gone
+            raise LeaseLost from error
+        logger.exception("upload %s was not completed", claim.upload.id)
         raise
 
 
@@ -128,10 +132,10 @@ class _Attempt:
                 raise LeaseLost
         self.services.parts.discard(upload.id)
 
-    def release(self) -> None:
-        """Let the next who asks go on at once."""
+    def release(self) -> bool:
+        """Let the next who asks go on at once; False when the lease was lost."""
         with self.services.database.writing() as session:
-            uploads.release(session, self.claim.upload.id, self.claim.token)
+            return uploads.release(session, self.claim.upload.id, self.claim.token)
 
     def _blob(self) -> StoredBlob:
         upload, parts = self.claim.upload, self.services.parts

@@ -20,7 +20,7 @@ from api.pagination import CursorDep, Page, page_bounds
 from api.problems import HttpError, problem_responses
 from api.uploads import completion, service
 from api.uploads.background import Stopping
-from api.uploads.receiving import ReceivedPart, receive, wrong_size
+from api.uploads.receiving import ReceivedPart, receive
 from api.uploads.schemas import (
     PartDocument,
     UploadDocument,
@@ -126,10 +126,8 @@ async def upload_part(
     expected = announced_sha256(content_digest)
     check_encoding(request)
     place: dict[str, Any] = {"upload_id": upload_id, "number": number, "tenant_id": tenant_id}
-    layout, purpose = await run_in_threadpool(_begin_part, services, **place)
     declared = declared_length(request)
-    if declared not in (None, layout.size(number)):
-        raise wrong_size(layout.size(number), declared)
+    layout, purpose = await run_in_threadpool(_begin_part, services, declared, **place)
     try:
         part = await receive(
             request.stream(),
@@ -181,7 +179,7 @@ async def complete_upload(
     read = partial(_read, services, upload_id, tenant_id)
     document = await wait.until(read, _has_settled)
     response.status_code = 202 if document.status is UploadStatus.COMPLETING else 200
-    return _not_failed(document)
+    return _well(document)
 
 
 @router.post(
@@ -196,7 +194,7 @@ def cancel_upload(upload_id: str, tenant_id: TenantId, services: ServicesDep) ->
         if upload.status in uploads.LIVE:
             uploads.cancel(session, upload)
         elif upload.status != UploadStatus.CANCELLED:
-            raise service.not_open(upload)
+            raise service.not_open(upload.status)
     services.parts.discard(upload.id)
     return _read(services, upload_id, tenant_id)
 
@@ -221,9 +219,12 @@ async def _carry_out(services: Services, claimed: completion.Claim, *, seconds: 
         raise HttpError("unavailable", detail) from error
 
 
-def _not_failed(document: UploadDocument) -> UploadDocument:
+def _well(document: UploadDocument) -> UploadDocument:
+    """Return the upload unless its completion failed, or ended because the upload did."""
     if document.status is UploadStatus.OPEN and document.failure is not None:
         raise _Told(document)
+    if document.status in (UploadStatus.CANCELLED, UploadStatus.EXPIRED):
+        raise service.not_open(document.status)
     return document
 
 
@@ -237,9 +238,9 @@ def _read(services: Services, upload_id: str, tenant_id: str) -> UploadDocument:
         return service.document(session, upload, services)
 
 
-def _begin_part(services: Services, **place: Any) -> tuple[Layout, str]:
+def _begin_part(services: Services, declared: int | None, **place: Any) -> tuple[Layout, str]:
     with services.database.writing() as session:
-        return service.begin_part(session, **place)
+        return service.begin_part(session, **place, declared=declared)
 
 
 def _note_part(
@@ -262,5 +263,5 @@ def _note_part(
             }
             row = uploads.arrive(session, upload_id, number, **arrived)
         if row is None:
-            raise service.not_open(service.get(session, upload_id, tenant_id=tenant_id))
+            raise service.not_open(service.get(session, upload_id, tenant_id=tenant_id).status)
         return service.part_document(layout, number, row)

@@ -14,6 +14,7 @@ from api.files.receiving import too_large
 from api.files.schemas import file_document
 from api.pagination import Cursor, Slice, keyset
 from api.tenancy import find, owned
+from api.uploads.receiving import wrong_size
 from api.uploads.schemas import (
     MAX_PARTS,
     PartDocument,
@@ -63,9 +64,7 @@ def get(session: Session, upload_id: str, *, tenant_id: str) -> Upload:
 
 def locked(session: Session, upload_id: str, *, tenant_id: str) -> Upload:
     """Return an upload that nobody else changes in this transaction; raises NotFound."""
-    upload = get(session, upload_id, tenant_id=tenant_id)
-    session.refresh(upload, with_for_update=True)
-    return upload
+    return find(session, Upload, upload_id, tenant_id=tenant_id, lock="update")
 
 
 def page(session: Session, cursor: Cursor, *, tenant_id: str) -> Slice[Upload]:
@@ -74,33 +73,37 @@ def page(session: Session, cursor: Cursor, *, tenant_id: str) -> Slice[Upload]:
 
 
 def begin_part(
-    session: Session, upload_id: str, number: int, *, tenant_id: str
+    session: Session, upload_id: str, number: int, *, tenant_id: str, declared: int | None
 ) -> tuple[Layout, str]:
     """Return the layout and purpose of an upload that takes this part, which counts as missing now.
 
-    What it replaces is overwritten. Raises NotFound, UploadNotOpen or PartOutOfRange.
+    What it replaces is overwritten, unless it is refused here: raises NotFound, UploadNotOpen,
+    PartOutOfRange, or WrongPartSize when `declared` bytes are not what the part has.
     """
     upload = get(session, upload_id, tenant_id=tenant_id)
     layout = uploads.layout_of(upload)
     if upload.status != UploadStatus.OPEN:
-        raise not_open(upload)
+        raise not_open(upload.status)
     if not 1 <= number <= layout.count:
         raise PartOutOfRange(
             f"This upload has parts 1 to {layout.count}.", members={"part_count": layout.count}
         )
+    if declared not in (None, layout.size(number)):
+        raise wrong_size(layout.size(number), declared)
     if session.get(UploadPart, (upload_id, number)) is not None:
         uploads.forget(session, upload_id, [number])
     return layout, upload.purpose
 
 
-def not_open(upload: Upload) -> UploadNotOpen:
+def not_open(status: str) -> UploadNotOpen:
     """Return the error for what the status of an upload does not allow."""
     next_step = {
         UploadStatus.COMPLETING: "POST to its complete URL again to go on, or wait.",
         UploadStatus.COMPLETED: "Its file is there; use that.",
-    }.get(UploadStatus(upload.status), "Begin another one.")
-    detail = f"The upload is {upload.status}. {next_step}"
-    return UploadNotOpen(detail, members={"upload_status": upload.status})
+        UploadStatus.OPEN: "It was being completed a moment ago; send the part again.",
+    }.get(UploadStatus(status), "Begin another one.")
+    detail = f"The upload is {status}. {next_step}"
+    return UploadNotOpen(detail, members={"upload_status": status})
 
 
 def arrived(session: Session, upload: Upload, services: Services) -> list[PartDocument]:

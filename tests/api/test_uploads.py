@@ -409,6 +409,32 @@ def lapse(database: Database, upload_id: str) -> None:
         session.execute(update(Upload).where(Upload.id == upload_id).values(lease_expires_at=now))
 
 
+def test_an_upload_that_is_cancelled_while_it_completes_is_no_file(
+    app: FastAPI, client: Any, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = sender.begin()
+    sender.put_all(upload)
+    cancelled: list[Any] = []
+
+    def cancel(_attempt: completion._Attempt) -> None:
+        if not cancelled:
+            cancelled.append(client.post(upload["urls"]["cancel"]))
+
+    monkeypatch.setattr(completion._Attempt, "_on_chunk", cancel)
+    answer = sender.complete(upload)
+    assert cancelled[0].json()["status"] == "cancelled"
+    assert (answer.status_code, answer.json()["code"]) == (409, "upload_not_open")
+    assert client.get("/v1/files").json()["data"] == []
+    assert names(app, "uploads/") == []
+
+
+def test_a_part_that_is_refused_before_it_is_read_replaces_nothing(sender: Sender) -> None:
+    upload = sender.begin()
+    sender.put_all(upload)
+    assert sender.put(upload, 2, b"short").json()["code"] == "wrong_part_size"
+    assert sender.look(upload)["missing_parts"] == []
+
+
 def test_parts_whose_bytes_are_gone_are_asked_for_again(
     app: FastAPI, client: Any, sender: Sender
 ) -> None:
