@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -36,25 +37,25 @@ def watch(
 ) -> Job:
     """Show what happens to a job until it has ended, and return it; raises Timeout."""
     view = _View(client, identifier(job), console)
-    with (
-        Live(
-            get_renderable=view.render,
-            console=console,
-            refresh_per_second=REFRESH_HZ,
-            transient=True,
-        )
-        if console.is_terminal
-        else _Silence()
-    ):
-        return client.jobs.wait(job, timeout_s=timeout_s, on_update=view.update, check=False)
+    with _refreshing(view, console) as refresh:
+
+        def see(version: Job) -> None:
+            view.update(version)
+            refresh()
+
+        return client.jobs.wait(job, timeout_s=timeout_s, on_update=see, check=False)
 
 
-class _Silence:
-    """In place of the panel where there is no terminal."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
+@contextmanager
+def _refreshing(view: _View, console: Console) -> Iterator[Callable[[], None]]:
+    """Keep the panel on the screen and yield what draws it anew; without a terminal, nothing."""
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    with Live(
+        get_renderable=view.render, console=console, refresh_per_second=REFRESH_HZ, transient=True
+    ) as live:
+        yield live.refresh
 
 
 @dataclass

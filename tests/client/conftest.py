@@ -23,6 +23,7 @@ from store.keys import create_key, create_tenant
 from store.settings import Settings
 from tests.api.conftest import SECRET
 from tests.api.world import World
+from tests.support import databases
 
 Run = Callable[..., Result]
 QUICKLY = Retries(attempts=4, first_s=0.01, most_s=0.05)
@@ -75,7 +76,8 @@ def service(
 
 @pytest.fixture
 def access(service: Service) -> Access:
-    """A key of a new tenant."""
+    """A key of the only tenant of an empty database."""
+    databases.empty(service.database)
     return new_access(service)
 
 
