@@ -18,6 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from redis import Redis
+from redis.exceptions import RedisError
 from sqlalchemy.orm import Session
 
 from stack.credentials import SECRET_FILE
@@ -185,13 +187,30 @@ def _secret(settings: Settings) -> Iterator[Finding]:
     own = settings.data_dir / SECRET_FILE
     configured = settings.secret_key.get_secret_value() if settings.secret_key else ""
     secret = configured or (own.read_text().strip() if own.exists() else "")
-    if not secret:
+    if not secret and find_spec("api") is None:
+        yield Finding("secret", "ok", "none is set here; only the API needs it")
+    elif not secret:
         text = "none is set here; only the API needs it, and `make up` makes its own"
         yield Finding("secret", "warn", text, f"for the API: {ADVICE}")
     elif found := weakness(secret):
         yield Finding("secret", "fail", found, f"{ADVICE}; every API key must then be made anew")
     else:
         yield Finding("secret", "ok", f"{len(secret)} characters")
+
+
+def _limits(settings: Settings) -> Iterator[Finding]:
+    url = settings.rate_limit_url
+    if url is None:
+        yield Finding("limits", "ok", "each API process counts requests for itself")
+        return
+    try:
+        with Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as connection:
+            connection.ping()
+    except (RedisError, ValueError) as error:
+        step = "look at CSTAR_RATE_LIMIT_URL; no request is refused meanwhile"
+        yield Finding("limits", "warn", str(error), step)
+    else:
+        yield Finding("limits", "ok", "the Redis that counts requests answers")
 
 
 def _output(command: list[str]) -> str:
@@ -213,6 +232,7 @@ CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _sandbox,
     _disk,
     _secret,
+    _limits,
 )
 STEPS = {
     "torch": "install it anew: pip install -c constraints.txt torch",

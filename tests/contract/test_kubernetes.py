@@ -30,7 +30,7 @@ PODS = {
     for found in OBJECTS
     if found["kind"] in ("Deployment", "Job")
 }
-API_ALONE = {"CSTAR_SECRET_KEY", "CSTAR_METRICS_TOKEN"}
+API_ALONE = {"CSTAR_SECRET_KEY", "CSTAR_RATE_LIMIT_URL", "CSTAR_METRICS_TOKEN"}
 
 pods = pytest.mark.parametrize("name", sorted(PODS))
 
@@ -84,6 +84,12 @@ def test_every_setting_is_one_of_the_service() -> None:
     named |= set(of_kind("ConfigMap")["cstar"]["data"])
     ours = {name.removeprefix("CSTAR_").lower() for name in named if name.startswith("CSTAR_")}
     assert ours <= set(Settings.model_fields)
+
+
+def test_the_settings_are_such_that_a_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in of_kind("ConfigMap")["cstar"]["data"].items():
+        monkeypatch.setenv(name, value)
+    assert Settings().job_queue == "cpu.default"
 
 
 def test_a_worker_has_the_time_to_drain() -> None:

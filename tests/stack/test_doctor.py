@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from store.tables import Job, OutboxMessage, Worker
 from tests.support import rows
 
 QUICK = (doctor._python, doctor._database, doctor._broker, doctor._blobs, doctor._disk,
-         doctor._secret)  # fmt: skip
+         doctor._secret, doctor._limits)  # fmt: skip
 GOOD_SECRET = "0123456789abcdef" * 4
 PATIENCE_S = 20.0
 
@@ -73,6 +74,8 @@ def test_all_is_well_where_all_is_well(settings: Settings, database: Database) -
         ({"secret_key": SecretStr("changeme")}, "secret", "fail", "openssl rand"),
         ({"secret_key": SecretStr("a" * 64)}, "secret", "fail", "openssl rand"),
         ({"secret_key": None}, "secret", "warn", "CSTAR_SECRET_KEY"),
+        ({"rate_limit_url": "redis://127.0.0.1:1/0"}, "limits", "warn", "CSTAR_RATE_LIMIT_URL"),
+        ({"rate_limit_url": "127.0.0.1:6379"}, "limits", "warn", "CSTAR_RATE_LIMIT_URL"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_next_step(
@@ -82,6 +85,16 @@ def test_what_is_wrong_is_said_with_the_next_step(
     assert finding.status == status
     assert word in finding.next_step
     assert finding.next_step in line(finding)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_host_without_the_api_needs_no_secret(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        doctor, "find_spec", lambda name: None if name == "api" else find_spec(name)
+    )
+    assert found(settings, secret_key=None)["secret"].status == "ok"
 
 
 @pytest.mark.usefixtures("quick")
@@ -156,6 +169,7 @@ def test_the_command_checks_everything_and_its_status_tells(
         "CSTAR_DATA_DIR": str(tmp_path),
         "CSTAR_DATABASE_URL": str(sqlite_database.engine.url),
         "CSTAR_BROKER_URL": broker_url,
+        "CSTAR_RATE_LIMIT_URL": broker_url.replace("redis+socket://", "unix://"),
         "CSTAR_SECRET_KEY": GOOD_SECRET,
     }
     command = [sys.executable, "-m", "stack", "doctor", "--json"]
@@ -167,7 +181,8 @@ def test_the_command_checks_everything_and_its_status_tells(
 
     assert done.returncode == 0, done.stdout
     assert list(statuses) == ["python", "torch", "database", "clock", "workers", "scheduler",
-                              "broker", "blobs", "sandbox", "disk", "secret"]  # fmt: skip
-    assert statuses["broker"] == "ok"
+                              "broker", "blobs", "sandbox", "disk", "secret",
+                              "limits"]  # fmt: skip
+    assert (statuses["broker"], statuses["limits"]) == ("ok", "ok")
     (sandbox,) = [one for one in findings if one["check"] == "sandbox"]
     assert sandbox["detail"].startswith(("bubblewrap, open to a runner: nothing", "rlimits, open"))
