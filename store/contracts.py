@@ -18,7 +18,8 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Positive = Annotated[int, Field(gt=0)]
-Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # PostgreSQL's text holds no NUL
+# PostgreSQL's text holds no NUL. A pattern also refuses half a surrogate pair, which UTF-8 has not.
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 RankMultiple = Annotated[int, Field(ge=1, le=64)]
 ProfileName = Literal["quick", "paper", "best"]
@@ -59,8 +60,8 @@ class InputSpec(Contract):
 class NamedArchitecture(Contract):
     """An architecture of the registry; arguments left out are read off the weights' shapes."""
 
-    name: str
-    arguments: dict[str, int | bool | str] = {}
+    name: Text
+    arguments: dict[Text, int | bool | Text] = {}
 
 
 class ModelRequest(Contract):
@@ -195,7 +196,7 @@ class JobRequest(Contract):
     targets: Targets
     evaluation: Evaluation = Evaluation()
     options: Options = Options()
-    labels: dict[str, str] = Field(default={}, max_length=32)
+    labels: dict[Text, Text] = Field(default={}, max_length=32)
     priority: int = Field(0, ge=-100, le=100)
     device: Device = "any"
     max_runtime_s: int | None = Field(None, gt=0, lt=2**31)

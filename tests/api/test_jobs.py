@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -40,6 +41,16 @@ def test_a_new_job_is_queued_and_says_where_to_go_on(client: Any, world: World) 
     nothing_yet = ("phase", "eta_s", "started_at", "finished_at", "error", "result", "retried_from")
     assert [job[name] for name in nothing_yet] == [None] * len(nothing_yet)
     assert client.get(job["urls"]["self"]).json() == job
+
+
+@pytest.mark.parametrize("labels", [{"a": "\0"}, {"\0": "a"}, {"a": "\ud800"}, {"\ud800": "a"}])
+def test_labels_that_a_database_or_an_answer_cannot_hold_are_refused(
+    client: Any, world: World, labels: dict[str, str]
+) -> None:
+    body = json.dumps(world.job_body(labels=labels))
+    answer = client.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"].startswith("/labels")
 
 
 def test_its_urls_lead_somewhere(client: Any, world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,39 @@ def test_what_reads_a_body_says_how_a_bad_one_is_refused() -> None:
     assert reading
     for operation in reading:
         assert {"400", "415", "422"} <= set(operation["responses"]), operation["operationId"]
+
+
+def _texts(schema: Any) -> Iterator[dict[str, Any]]:
+    """Yield the schema of every text within a body, also those that name the members of a map."""
+    if isinstance(schema, list):
+        for one in schema:
+            yield from _texts(one)
+    if not isinstance(schema, dict):
+        return
+    if "$ref" in schema:
+        yield from _texts(app.openapi()["components"]["schemas"][schema["$ref"].split("/")[-1]])
+    if schema.get("type") == "string":
+        yield schema
+    if "additionalProperties" in schema and schema["additionalProperties"] is not False:
+        yield schema.get("propertyNames", {"type": "string"})
+    for name in ("properties", "items", "prefixItems", "anyOf", "oneOf", "additionalProperties"):
+        inside = schema.get(name)
+        yield from _texts(list(inside.values()) if name == "properties" and inside else inside)
+
+
+def test_every_text_of_a_body_refuses_what_the_database_cannot_hold() -> None:
+    """PostgreSQL reads JSON again, so that one NUL among labels fails every query of labels."""
+    bodies = [
+        operation["requestBody"]["content"]
+        for *_, operation in operations()
+        if "requestBody" in operation
+    ]
+    found = [
+        text for body in bodies for text in _texts(body.get("application/json", {}).get("schema"))
+    ]
+    assert found
+    for text in found:
+        assert {"pattern", "enum", "const"} & set(text), text
 
 
 def test_what_takes_parameters_says_how_bad_ones_are_refused() -> None:
