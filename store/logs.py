@@ -57,6 +57,15 @@ class TextFormatter(logging.Formatter):
         record.ids = f"  [{words}]" if words else ""
         return super().format(record)
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line itself: what a client sent neither ends it nor colours a terminal."""
+        return visible(super().formatMessage(record).rstrip())
+
+
+def visible(text: str) -> str:
+    """Return a text with what cannot be printed (line ends, escape sequences) spelt out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:
     return {name: value for name, value in vars(record).items() if name not in _OWN | {"ids"}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -52,6 +53,20 @@ def test_a_line_names_what_is_worked_for() -> None:
     assert (line["request_id"], line["job_id"], line["attempt"]) == ("req_1", "job_1", "2")
     assert "worker_id" not in line
     assert text.endswith("hello  [request_id=req_1 job_id=job_1 attempt=2]")
+
+
+def test_what_a_client_sent_forges_no_line_and_no_colour() -> None:
+    line = TextFormatter().format(record("POST %s", "/x\n2026-01-01 INFO all is well\x1b[2J"))
+    assert line.isprintable()
+    assert r"POST /x\n2026-01-01 INFO all is well\x1b[2J" in line
+
+
+def test_a_traceback_for_people_keeps_its_lines() -> None:
+    try:
+        raise KeyError("secret")
+    except KeyError:
+        text = TextFormatter().format(record("it failed", exc_info=sys.exc_info()))
+    assert text.splitlines()[1].startswith("Traceback")
 
 
 def test_what_is_over_is_not_named() -> None:
