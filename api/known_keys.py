@@ -8,6 +8,7 @@ One that is revoked through this process, or that expires, is refused at once.
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 
 from api.principal import Principal
@@ -21,6 +22,7 @@ class KnownKeys:
 
     def __init__(self) -> None:
         self._principals: dict[bytes, tuple[Principal, float]] = {}
+        self._lock = threading.Lock()  # of the threads that look up and forget
         self.generation = 0  # rises with every `forget`
 
     def principal_of(self, key: str) -> Principal | None:
@@ -39,20 +41,22 @@ class KnownKeys:
 
         A look-up that some key was forgotten during may have seen that key as it was before.
         """
-        if generation != self.generation:
-            return
-        if len(self._principals) >= MOST:
-            self._principals.clear()
-        until = time.monotonic() + min(TRUSTED_S, good_for_s)
-        self._principals[_digest(key)] = (principal, until)
+        with self._lock:
+            if generation != self.generation:
+                return
+            if len(self._principals) >= MOST:
+                self._principals.clear()
+            until = time.monotonic() + min(TRUSTED_S, good_for_s)
+            self._principals[_digest(key)] = (principal, until)
 
     def forget(self, key_id: str) -> None:
         """Look a key up again when it comes next: it was revoked or ends earlier."""
-        self.generation += 1
-        known = self._principals.items()
-        stale = [digest for digest, (found, _) in list(known) if found.key_id == key_id]
-        for digest in stale:
-            self._principals.pop(digest, None)
+        with self._lock:
+            self.generation += 1
+            known = self._principals.items()
+            stale = [digest for digest, (found, _) in known if found.key_id == key_id]
+            for digest in stale:
+                del self._principals[digest]
 
 
 def _digest(key: str) -> bytes:

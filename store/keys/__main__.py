@@ -14,9 +14,11 @@ from store import audit, quotas
 from store.database import Database
 from store.keys.records import issue, revoke, tenant_named
 from store.keys.scopes import EVERYTHING, is_scope
+from store.logs import visible
 from store.settings import settings
 from store.tables import ApiKey, Tenant
 
+LONGEST_S = 100 * 365.25 * 86_400
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -43,9 +45,8 @@ def list_keys(session: Session, chosen: argparse.Namespace) -> None:
     if chosen.tenant is not None:
         statement = statement.where(Tenant.name == chosen.tenant)
     for key, tenant in session.execute(statement.order_by(ApiKey.id)):
-        print(
-            key.id, key.prefix or "?", tenant, key.name, ",".join(key.scopes), _end(key), sep="\t"
-        )
+        columns = (key.id, key.prefix or "?", tenant, key.name, ",".join(key.scopes), _end(key))
+        print(*map(visible, columns), sep="\t")  # tenants choose the names
 
 
 def revoke_key(session: Session, chosen: argparse.Namespace) -> None:
@@ -64,6 +65,8 @@ def quota(session: Session, chosen: argparse.Namespace) -> None:
     if tenant is None:
         raise SystemExit(f"there is no tenant {chosen.tenant}")
     quotas.set_limits(tenant, dict(chosen.limits))
+    if chosen.limits:
+        audit.record(session, tenant_id=tenant.id, action="set_quota", object_id=tenant.id)
     for name, default in quotas.defaults(settings()).items():
         print(name, quotas.limit_of(tenant, name, default) or "no limit", sep="\t")
 
@@ -111,7 +114,10 @@ def seconds(text: str) -> float:
     found = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no duration: write 90d, 12h, 30m or 45s")
-    return float(int(found[1]) * _UNITS[found[2]])
+    duration = float(int(found[1]) * _UNITS[found[2]])
+    if duration > LONGEST_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than a century; leave it out for ever")
+    return duration
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -119,6 +119,8 @@ def rotate(
 
     Raises KeyInvalid for a key that has ended.
     """
+    # as it is now, and nobody ends it meanwhile; keys that it makes may refer to it all the while
+    session.refresh(row, with_for_update={"key_share": True})
     now = database_now(session)
     if _closed(row, now) is not None:
         raise KeyInvalid(row.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -65,6 +66,24 @@ def test_a_key_that_is_forgotten_during_a_look_up_is_not_trusted_after_it() -> N
     begun = known.generation
     known.forget(ANYONE.key_id)
     known.trust("cst_good", ANYONE, generation=begun)
+    assert known.principal_of("cst_good") is None
+
+
+def test_a_key_that_is_forgotten_while_it_is_kept_is_not_trusted_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known, clock = KnownKeys(), time.monotonic
+    forgetting = threading.Thread(target=known.forget, args=[ANYONE.key_id])
+
+    def forgotten_meanwhile() -> float:
+        forgetting.start()
+        forgetting.join(0.1)  # it waits until the key is kept, or was done before
+        return clock()
+
+    monkeypatch.setattr("api.known_keys.time.monotonic", forgotten_meanwhile)
+    known.trust("cst_good", ANYONE, generation=known.generation)
+    forgetting.join()
+    monkeypatch.undo()
     assert known.principal_of("cst_good") is None
 
 

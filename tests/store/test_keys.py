@@ -26,16 +26,19 @@ from store.keys import (
 )
 from store.keys import __main__ as command
 from store.settings import settings
-from store.tables import ApiKey, Tenant
+from store.tables import ApiKey, AuditEvent, Tenant
 from tests.support.databases import contents
 from tests.support.rows import add_tenant, count
+from tests.support.threads import PATIENCE_S, await_lock_wait, in_background
 
 SECRET = "secret of the server"
 
 
-def key_for(database: Database, tenant_id: str, *, secret_key: str = SECRET) -> str:
+def key_for(
+    database: Database, tenant_id: str, *, secret_key: str = SECRET, name: str = "ci"
+) -> str:
     with database.writing() as session:
-        return create_key(session, tenant_id=tenant_id, name="ci", secret_key=secret_key)
+        return create_key(session, tenant_id=tenant_id, name=name, secret_key=secret_key)
 
 
 def owner(database: Database, key: str, *, secret_key: str = SECRET) -> str | None:
@@ -146,6 +149,26 @@ def test_a_key_that_is_rotated_twice_passes_on_the_lifetime_it_was_given(
     made = row_of(database, new)
     assert made.expires_at - made.created_at == timedelta(hours=1)
     assert (made.scopes, made.rotated_from) == (["jobs:read"], row.id)
+
+
+def test_a_key_that_is_being_revoked_is_not_rotated(database: Database) -> None:
+    key = key_for(database, add_tenant(database))
+    row = row_of(database, key)
+
+    def replaced() -> None:
+        with database.writing() as session:
+            found = session.get_one(ApiKey, row.id)
+            rotate(session, found, secret_key=SECRET, overlap_s=60.0, created_by=None)
+
+    with database.writing() as session:
+        revoke(session, session.get_one(ApiKey, row.id))
+        with in_background(replaced) as future:
+            if database.engine.dialect.name == "postgresql":
+                await_lock_wait(database, future)
+            session.commit()
+            with pytest.raises(KeyInvalid):
+                future.result(PATIENCE_S)
+    assert count(database, ApiKey) == 1
 
 
 def test_a_key_that_has_ended_is_not_rotated(database: Database) -> None:
@@ -286,7 +309,17 @@ def test_the_command_limits_lists_and_revokes(
     assert "revoked" in run(database, "list", capsys=capsys)
 
 
-@pytest.mark.parametrize("wrong", [["--scope", "jobs"], ["--expires-in", "soon"]])
+def test_the_command_shows_no_name_that_would_reach_the_terminal(
+    sqlite_database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key_for(sqlite_database, add_tenant(sqlite_database), name="ci\n\x1b[2Jkey_1\tno end")
+    assert run(sqlite_database, "list", capsys=capsys).replace("\t", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["--scope", "jobs"], ["--expires-in", "soon"], ["--expires-in", "999999d"]],
+)
 def test_the_command_refuses_what_it_cannot_read(
     sqlite_database: Database, wrong: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -305,6 +338,9 @@ def test_the_command_sets_shows_and_takes_back_the_limits_of_a_tenant(
     assert {"jobs\t10", "keys\tno limit"} <= set(changed.splitlines())
     back = ["jobs=default", "keys=default"]
     assert run(database, "quota", "--tenant", "vision", *back, capsys=capsys) == usual
+    with database.reading() as session:
+        told = session.scalars(select(AuditEvent.action).order_by(AuditEvent.id)).all()
+    assert told == ["create_api_key", "set_quota", "set_quota"]
 
 
 @pytest.mark.parametrize("wrong", ["dreams=1", "jobs=-1", "jobs"])
