@@ -17,6 +17,7 @@ from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
+from api.audit import trail
 from api.auth import TenantId
 from api.dependencies import Services, ServicesDep
 from api.errors import DomainError
@@ -117,6 +118,7 @@ class Once:
         place = {"tenant_id": self.tenant_id, "key": self.key}
         before = idempotency.claim(session, **place, fingerprint=self._fingerprint())
         if before is not None:
+            trail.repeats(session)
             return before, {REPLAYED: "true"}
         created = create(session)
         idempotency.keep(session, created.kept(), **place)

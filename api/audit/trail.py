@@ -24,6 +24,7 @@ from store import audit
 from store.database import Database
 
 _LONGEST = 255
+_REPEATED = "repeated"
 _UNTOLD = frozenset({"upload_part"})  # up to 1000 a file; that it was completed is told
 
 
@@ -53,6 +54,11 @@ def note(request: Request, principal: Principal) -> None:
     _change.set(None if quiet else _described(request, principal))
 
 
+def repeats(session: Session) -> None:
+    """Leave no event of this transaction: its request was carried out, and told of, before."""
+    session.info[_REPEATED] = True
+
+
 class AuditedDatabase(Database):
     """A database whose writing transactions say on behalf of which request they were made."""
 
@@ -68,7 +74,8 @@ class AuditedDatabase(Database):
             event.listen(session, "pending_to_persistent", lambda _, row: made.append(row))
             yield session
             session.flush()
-            told = _tell(session, change, _owned_rows(made))
+            repeated = session.info.get(_REPEATED, False)
+            told = not repeated and _tell(session, change, _owned_rows(made))
         change.told |= told
 
 

@@ -69,6 +69,16 @@ def test_a_request_that_is_refused_or_only_looks_leaves_nothing(client: Any, wor
     assert count(world.database, AuditEvent) == 0
 
 
+def test_a_request_that_is_answered_again_changes_nothing_and_leaves_nothing(
+    client: Any, world: World
+) -> None:
+    first = client.post("/v1/jobs", json=world.job_body()).json()["id"]
+    client.post(f"/v1/jobs/{first}/cancel")
+    for _ in range(3):
+        client.post(f"/v1/jobs/{first}/retry", headers={"Idempotency-Key": "again"})
+    assert len(events(client, action="retry_job")) == 1
+
+
 def test_a_change_that_breaks_off_leaves_no_event(
     client: Any, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
