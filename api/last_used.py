@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 
 from sqlalchemy import or_, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from store.database import Database
@@ -72,5 +72,5 @@ async def _write_forever(last_used: LastUsed) -> None:
 async def _write(last_used: LastUsed) -> None:
     try:
         await run_in_threadpool(last_used.write)
-    except DBAPIError as error:
+    except SQLAlchemyError as error:  # also when no connection became free
         _log.warning("when keys were last used was not written: %s", error)

@@ -11,8 +11,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -23,6 +21,7 @@ from api.middleware import request_id_of
 from api.problem_kinds import CODE_OF_STATUS, KINDS
 from api.validation import faults_of, is_unparsed
 from store.blobs import BlobGone
+from store.database import AWAY
 from store.room import is_full
 
 MEDIA_TYPE = "application/problem+json"
@@ -78,8 +77,8 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
-    app.add_exception_handler(OperationalError, _on_unavailable)
-    app.add_exception_handler(PoolTimeout, _on_unavailable)
+    for away in AWAY:
+        app.add_exception_handler(away, _on_unavailable)
     app.add_exception_handler(BlobGone, _on_blob_gone)
     app.add_exception_handler(Exception, _on_failure)
 

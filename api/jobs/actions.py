@@ -43,7 +43,7 @@ def act(
 ) -> Job:
     """Move a job as asked, whatever its state turns out to be, if it is of one of `versions`.
 
-    Raises InvalidTransition or PreconditionFailed.
+    Raises NotFound, InvalidTransition or PreconditionFailed.
     """
     job = service.get(session, job_id, tenant_id=tenant_id)
     expected = None if versions is None else Job.version.in_(versions)
@@ -51,7 +51,8 @@ def act(
         moved = transition(session, job.id, target, origin=[origin], where=expected)
         if moved is not None:
             return moved
-    session.refresh(job)
+    session.expire(job)
+    job = service.get(session, job_id, tenant_id=tenant_id)  # it may have been deleted meanwhile
     if versions is not None and job.version not in versions:
         raise _has_moved(job)
     raise _not_from(JobState(job.state), action)

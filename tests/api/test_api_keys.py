@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import update
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from api.last_used import _write
 from store.keys import issue
 from store.tables import ApiKey
 from tests.api.conftest import SECRET, client_of
@@ -161,6 +164,17 @@ def test_when_a_key_was_last_used_is_written_later(client: Any, app: FastAPI) ->
     app.state.services.last_used.write()
     used = moment(client.get(path).json()["last_used_at"])
     assert used >= moment(document["created_at"])
+
+
+def test_a_pool_that_has_no_connection_free_does_not_end_the_writing(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def exhausted() -> None:
+        raise PoolTimeout
+
+    monkeypatch.setattr(app.state.services.last_used, "write", exhausted)
+    asyncio.run(_write(app.state.services.last_used))
+    assert "was not written" in caplog.text
 
 
 def test_an_earlier_use_replaces_no_later_one(app: FastAPI, world: World) -> None:

@@ -232,3 +232,22 @@ def test_a_delivery_whose_endpoint_is_being_removed_is_not_found(world: World) -
         lambda session: service.redeliver(session, delivery_id, **own),
     )
     assert isinstance(outcome, NotFound)
+
+
+def test_an_action_on_a_job_that_is_deleted_meanwhile_finds_none(
+    postgresql_database: Database, blob_store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(postgresql_database, blob_store, rows.add_tenant(postgresql_database))
+    request, own = JobRequest.model_validate(world.job_body()), {"tenant_id": world.tenant_id}
+    with world.database.writing() as session:
+        job_id = jobs.create(session, request, queue="cpu.default", **own).id
+    world.bring(job_id, JobState.CANCELLED)
+
+    def moves_nothing(*_: object, **__: object) -> None:
+        with world.database.writing() as session:
+            deletion.delete_job(session, job_id, **own)
+
+    monkeypatch.setattr(actions, "transition", moves_nothing)
+    monkeypatch.setattr(actions, "MOVES", {"resume": {JobState.PAUSED: JobState.QUEUED}})
+    with world.database.writing() as session, pytest.raises(NotFound):
+        actions.act(session, job_id, "resume", **own)

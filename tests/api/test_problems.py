@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 
 from api.middleware import MAX_JSON_BYTES
 from tests.api.world import INPUT, MODEL, TARGETS, World
@@ -81,11 +81,12 @@ def test_a_failure_tells_its_id_and_nothing_else(
     assert "hunter2" not in response.text
 
 
-def test_a_database_that_is_down_is_a_503_to_try_again(
-    client: Any, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [OperationalError, InternalError, InterfaceError])
+def test_a_database_that_is_down_or_has_left_is_a_503_to_try_again(
+    client: Any, app: FastAPI, monkeypatch: pytest.MonkeyPatch, error: type[DBAPIError]
 ) -> None:
     def down() -> None:
-        raise OperationalError("SELECT 1", {}, Exception("no route to host 10.0.0.7"))
+        raise error("SELECT 1", {}, Exception("no route to host 10.0.0.7"))
 
     monkeypatch.setattr(app.state.services.database, "reading", down)
     response = client.get("/readyz")
