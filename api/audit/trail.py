@@ -89,7 +89,7 @@ def _described(request: Request, principal: Principal) -> _Change:
         collection=fixed[-1].replace("-", "_"),
         object_id=named[-1][:_LONGEST] if named else None,
         request_id=request_id_of(request.scope),
-        client_address=request.client.host if request.client else None,
+        client_address=request.client.host[:_LONGEST] if request.client else None,
     )
 
 

@@ -69,8 +69,8 @@ def start(app: FastAPI) -> Any:
     return TestClient(app)
 
 
-def client_of(app: FastAPI, headers: dict[str, str]) -> Any:
-    client = TestClient(app, headers=headers, raise_server_exceptions=False)
+def client_of(app: FastAPI, headers: dict[str, str], **more: Any) -> Any:
+    client = TestClient(app, headers=headers, raise_server_exceptions=False, **more)
     client.portal = app.state.portal  # one event loop for all clients
     return client
 

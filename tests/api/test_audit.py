@@ -13,7 +13,7 @@ from store.keys import __main__ as command
 from store.settings import Settings
 from store.settings import settings as process_settings
 from store.tables import AuditEvent, Job
-from tests.api.conftest import SECRET
+from tests.api.conftest import SECRET, client_of
 from tests.api.world import AS_CHECKPOINT, MODEL, World, archive
 from tests.support.rows import count
 
@@ -139,6 +139,15 @@ def test_what_the_operator_does_is_told_without_a_key(
     [event] = events(client)
     assert (event["action"], event["key_id"]) == ("create_api_key", None)
     assert event["created"] == [event["object_id"]]
+
+
+def test_an_address_that_a_proxy_made_up_fits_into_its_column(
+    app: FastAPI, client: Any, owner: tuple[str, dict[str, str]]
+) -> None:
+    far = client_of(app, owner[1], client=("x" * 300, 1))
+    assert far.post("/v1/api-keys", json={"name": "a", "scopes": ["*"]}).status_code == 201
+    [event] = events(client)
+    assert event["client_address"] == "x" * 255
 
 
 def test_an_upload_in_parts_is_told_when_it_is_completed_not_part_by_part(client: Any) -> None:

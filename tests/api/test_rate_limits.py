@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from sqlalchemy import select
 
 from api.jobs import event_stream
 from api.known_keys import KnownKeys
-from api.rate_limits import RateLimits, _address
+from api.rate_limits import Counts, RateLimits, _address
 from store.settings import Settings
 from store.tables import Job
 from tests.api.conftest import tenant
@@ -90,11 +91,66 @@ def test_a_key_that_was_good_is_not_shut_out_by_its_neighbours(
     assert client.get("/v1/jobs").status_code == 200
 
 
+async def _counted(keys: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Counts, dict[str, float]]:
+    """Count a request of each of so many addresses, at a time that the test can move."""
+    clock, counts = {"now": 1000.0}, Counts()
+    for module in ("api.rate_limits", "limits.aio.storage.memory"):
+        monkeypatch.setattr(f"{module}.time.time", lambda: clock["now"])
+    for number in range(keys):
+        await counts.incr(f"address {number}", 60)
+    return counts, clock
+
+
+def test_what_is_counted_in_a_process_lasts_a_window_and_is_then_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        counts, clock = await _counted(100, monkeypatch)
+        assert await counts.incr("address 7", 60) == 2
+        clock["now"] += 59.0
+        assert await counts.incr("address 7", 60) == 3
+        assert await counts.get_expiry("address 7") == 1060.0
+        clock["now"] += 1.0
+        assert await counts.incr("address 7", 60) == 1
+        assert set(counts.storage) == set(counts.expirations) == {"address 7"}
+
+    asyncio.run(run())
+
+
+def test_a_request_looks_at_its_own_count_and_at_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        counts, _ = await _counted(100, monkeypatch)
+        counts.expirations = watched = Watched(counts.expirations)
+        for _ in range(3):
+            await counts.incr("mine", 60)
+            await asyncio.sleep(0)  # for what the library does beside it
+        assert not watched.gone_through
+
+    asyncio.run(run())
+
+
+class Watched(dict[str, float]):
+    """Remembers whether somebody has gone through all of it."""
+
+    gone_through = False
+
+    def keys(self) -> Any:
+        self.gone_through = True
+        return super().keys()
+
+    def items(self) -> Any:
+        self.gone_through = True
+        return super().items()
+
+
 @pytest.mark.parametrize(
     ("host", "counted"),
     [
         ("203.0.113.9", "203.0.113.9"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
         ("testclient", "testclient"),
     ],
 )
