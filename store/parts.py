@@ -193,6 +193,7 @@ class DiskParts:
             actual = hexdigest(_chunks(file), on_chunk)
         if actual != sha256:
             raise DigestMismatch(sha256, actual)
+        os.utime(self._sealed(layout.upload_id))  # young, so that it is no orphan before its row
         self._disk.flush(f"{FOLDER}/{layout.upload_id}.sealed")
         on_verified()
         target = self._root / blob_name(sha256)

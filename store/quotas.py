@@ -68,10 +68,14 @@ def _jobs(session: Session, tenant_id: str) -> int:
 
 
 def _bytes(session: Session, tenant_id: str) -> int:
-    """Add up files and artifacts; two files of the same bytes count twice."""
+    """Add up files, artifacts and uploads under way; two files of the same bytes count twice."""
     files = select(func.coalesce(func.sum(File.bytes), 0)).where(File.tenant_id == tenant_id)
     artifacts = select(func.coalesce(func.sum(Artifact.bytes), 0)).join(Job)
-    statements: tuple[Select[int], ...] = (files, artifacts.where(Job.tenant_id == tenant_id))
+    announced = select(func.coalesce(func.sum(Upload.bytes), 0)).where(
+        Upload.tenant_id == tenant_id, Upload.status.in_(uploads.LIVE)
+    )
+    mine = artifacts.where(Job.tenant_id == tenant_id)
+    statements: tuple[Select[int], ...] = (files, mine, announced)
     return sum(int(session.scalars(statement).one()) for statement in statements)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]  # the database's large integer
 
 
 class PlannedLayer(BaseModel):
@@ -97,9 +98,9 @@ class NetworkResult(BaseModel):
 
     clean_accuracy: AccuracyResult
     robust_accuracy: dict[str, AccuracyResult]
-    parameters: int
-    macs: int
-    bytes: int
+    parameters: Count
+    macs: Count
+    bytes: Count
     latency_ms: dict[str, dict[str, Any]]
 
 

@@ -9,6 +9,8 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_CENTURY_DAYS = 36_500.0  # longer is no date any more
+_CENTURY_S = _CENTURY_DAYS * 86400.0
 _ORIGIN = r"https?://[A-Za-z0-9.:\[\]-]+"
 _ORIGINS = rf"^{_ORIGIN}(\s*,\s*{_ORIGIN})*$"
 
@@ -33,13 +35,13 @@ class Settings(BaseSettings):
     checkpoint_interval_s: float = Field(120.0, ge=0)
     max_attempts: int = Field(3, ge=1)
 
-    scrub_interval_s: float = Field(7 * 86400.0, gt=0)
+    scrub_interval_s: float = Field(7 * 86400.0, gt=0, le=_CENTURY_S)
     scrub_bytes_per_s: int = Field(20 << 20, gt=0)
 
-    retention_jobs_days: float | None = Field(None, gt=0)
-    retention_plans_days: float | None = Field(None, gt=0)
-    retention_files_days: float | None = Field(None, gt=0)
-    audit_retention_s: float = Field(365 * 86400.0, ge=0)  # 0: for ever
+    retention_jobs_days: float | None = Field(None, gt=0, le=_CENTURY_DAYS)
+    retention_plans_days: float | None = Field(None, gt=0, le=_CENTURY_DAYS)
+    retention_files_days: float | None = Field(None, gt=0, le=_CENTURY_DAYS)
+    audit_retention_s: float = Field(365 * 86400.0, ge=0, le=_CENTURY_S)  # 0: for ever
 
     # Of each tenant that has no limit of its own; 0: no limit.
     quota_jobs: int = Field(10_000, ge=0)
@@ -55,7 +57,7 @@ class Settings(BaseSettings):
 
     max_upload_bytes: int = Field(8 << 30, gt=0)
     max_single_upload_bytes: int = Field(1 << 30, gt=0)
-    upload_expiry_s: float = Field(86400.0, gt=0)
+    upload_expiry_s: float = Field(86400.0, gt=0, le=7 * 86400.0)
     presign_parts: bool = True
     cors_origins: str | None = Field(
         None, pattern=_ORIGINS

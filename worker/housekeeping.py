@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from functools import partial
 
 from store import audit, garbage, idempotency, uploads
 from store.blobs import BlobStore
@@ -51,11 +52,11 @@ class Housekeeper:
         now = time.monotonic()
         if now >= self._next_collection_at:
             self._next_collection_at = now + GARBAGE_INTERVAL_S
-            self.retain()
-            self.collect(orphans=now >= self._next_orphans_at)
-            self.forget_deliveries()
-            if now >= self._next_orphans_at:
-                self._next_orphans_at = now + ORPHAN_INTERVAL_S
+            for step in (self.retain, partial(self._collect_all, now), self.forget_deliveries):
+                try:
+                    step()
+                except Exception:  # the others are not to wait for its repair
+                    logger.exception("a step of housekeeping failed; trying again")
 
     def retain(self) -> None:
         """Remove what is older than the operator keeps it; its bytes are garbage from then on."""
@@ -84,6 +85,12 @@ class Housekeeper:
         swept = self._blobs.sweep_staging(grace_s=GARBAGE_GRACE_S) + self._end_uploads()
         if removed or swept:
             logger.info("removed %d blobs and %d left-overs", len(removed), swept)
+
+    def _collect_all(self, now: float) -> None:
+        orphans = now >= self._next_orphans_at
+        self.collect(orphans=orphans)
+        if orphans:
+            self._next_orphans_at = now + ORPHAN_INTERVAL_S
 
     def forget_deliveries(self) -> None:
         """Remove old webhook deliveries, a thousand in a transaction."""

@@ -107,5 +107,8 @@ def _latency(timed: Mapping[str, Mapping[str, Any]]) -> float | None:
 
 
 def _number(value: object) -> float | None:
-    known = isinstance(value, int | float) and math.isfinite(value)
-    return float(value) if known and isinstance(value, int | float) else None
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:  # an integer of hundreds of digits: what a runner says is not trusted
+        return None
+    return number if math.isfinite(number) else None

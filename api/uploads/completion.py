@@ -119,7 +119,7 @@ class _Attempt:
         """Give the upload its file, and the disk the room of its parts."""
         upload = self.claim.upload
         with self.services.database.writing() as session:
-            self.services.quotas.claim(session, upload.tenant_id, bytes=blob.bytes)
+            self.services.quotas.claim(session, upload.tenant_id, bytes=0)  # its own are counted
             file = files.register(
                 session,
                 blob,

@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/usage", tags=["usage"])
 
 
 class UsageDocument(BaseModel):
-    """`jobs` and dry runs that have not ended, `bytes` of files and artifacts.
+    """`jobs` and dry runs that have not ended, `bytes` of files, artifacts and uploads.
 
     `uploads` are those not completed, `keys` those that open something.
     """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 
 from store.states import JobState
+from store.tables import Job
 from tests.api.test_jobs import create
 from tests.api.test_versions import register
 from tests.api.world import TARGETS, World
@@ -134,6 +136,21 @@ def test_a_point_that_was_not_measured_is_listed_and_not_compared(
     world.bring(job_id, JobState.SUCCEEDED)  # its result has a ratio alone
     point = by_id(pareto(client, subject["model_id"]))[job_id]
     assert (point["ratio"], point["parameters"], point["on_front"]) == (4.03, None, None)
+
+
+@pytest.mark.parametrize("name", ["parameters", "latency_ms", "ratio"])
+def test_a_number_that_no_network_has_is_no_figure(
+    client: Any, world: World, subject: Any, name: str
+) -> None:
+    job_id = world.compress(client, **subject, result=MIDDLE)
+    with world.database.writing() as session:
+        job = session.get_one(Job, job_id)
+        result = copy.deepcopy(job.result or {})
+        figures = {"parameters": result["after"], "ratio": result}
+        figures["latency_ms"] = result["after"]["latency_ms"]["batch 1"]
+        figures[name]["median_ms" if name == "latency_ms" else name] = 10**400
+        job.result = result
+    assert by_id(pareto(client, subject["model_id"], axes="parameters"))[job_id][name] is None
 
 
 def test_a_point_names_the_model_that_was_registered_of_it(

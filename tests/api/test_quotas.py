@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,6 +62,21 @@ def test_of_parallel_uploads_as_many_are_taken_as_there_is_room_for(
     answers = at_once([lambda n=n: upload(str(n)) for n in range(8)])
     assert sorted(answer.status_code for answer in answers) == [201] * 3 + [403] * 5
     assert client.get("/v1/usage").json()["bytes"] == {"used": 3 * size, "limit": 3 * size}
+
+
+def test_what_is_being_uploaded_in_parts_counts_from_its_beginning(
+    client: Any, world: World, limit: Any
+) -> None:
+    content = archive("a")
+    size = len(content)
+    limit(bytes=size)
+    announced = UPLOAD | {"bytes": size, "sha256": hashlib.sha256(content).hexdigest()}
+    upload = client.post("/v1/uploads", json=announced).json()
+    refused = client.post("/v1/uploads", json=announced | {"sha256": "ab" * 32}).json()
+    assert (refused["code"], refused["quota"]) == ("quota_exceeded", "bytes")
+    client.put(upload["urls"]["part"].replace("{number}", "1"), content=content)
+    assert client.post(upload["urls"]["complete"]).status_code == 200
+    assert client.get("/v1/usage").json()["bytes"] == {"used": size, "limit": size}
 
 
 def test_a_refusal_says_which_limit_how_much_there_is_and_what_to_do(

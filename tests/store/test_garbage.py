@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,9 +16,10 @@ from sqlalchemy import Update, select, update
 from sqlalchemy.orm import Session
 
 from store import records
-from store.blobs import BlobStore, remember
+from store.blobs import BlobStore, folder_of, remember
 from store.database import Database, database_now
-from store.garbage import condemn_unreferenced, remove_condemned
+from store.garbage import condemn_orphans, condemn_unreferenced, remove_condemned
+from store.parts import Layout, open_parts
 from store.records import ArtifactFile
 from store.tables import Blob, Dataset, Model
 from tests.support.rows import (
@@ -27,6 +31,7 @@ from tests.support.rows import (
     running_job,
 )
 
+CONTENT = b"x" * (1 << 16)
 KEPT = b"bytes that something refers to"
 GRACE_S = 3600.0
 
@@ -50,6 +55,21 @@ def age(database: Database) -> None:
 def condemn(database: Database) -> list[str]:
     with database.writing() as session:
         return condemn_unreferenced(session, grace_s=GRACE_S)
+
+
+def test_an_upload_that_took_long_is_young_when_it_becomes_a_blob(
+    database: Database, blob_store: BlobStore
+) -> None:
+    layout = Layout("upl_slow", len(CONTENT), 1 << 16)
+    parts = open_parts(blob_store)
+    with parts.write(layout, 1) as writer:
+        writer.write(CONTENT)
+        writer.commit()
+    yesterday = time.time() - 86400
+    os.utime(folder_of(blob_store.url) / "uploads" / "upl_slow.open", (yesterday, yesterday))
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    parts.assemble(layout, sha256, on_chunk=lambda: None, on_verified=lambda: None)
+    assert condemn_orphans(database, blob_store, grace_s=GRACE_S) == []
 
 
 def forget(database: Database) -> list[str]:

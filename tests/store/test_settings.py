@@ -27,6 +27,23 @@ def test_the_data_folder_holds_database_and_blobs_by_default(tmp_path: Path) -> 
     assert chosen.resolved_blob_url == (tmp_path / "blobs").as_uri()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "retention_jobs_days",
+        "retention_plans_days",
+        "retention_files_days",
+        "audit_retention_s",
+        "scrub_interval_s",
+        "upload_expiry_s",
+    ],
+)
+def test_a_time_that_no_date_can_be_reckoned_with_is_refused_at_the_start(name: str) -> None:
+    for value in (1e12, float("inf"), float("nan")):
+        with pytest.raises(ValidationError, match=name):
+            Settings.model_validate({name: value})
+
+
 def test_a_relative_data_folder_becomes_absolute(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -61,6 +61,21 @@ def test_collecting_forgets_idempotency_keys_of_yesterday(shop: Shop) -> None:
         assert session.scalar(select(IdempotencyKey)) is None
 
 
+def test_what_cannot_be_removed_for_its_age_keeps_no_garbage(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten = shop.put(b"nothing refers to these bytes")
+    age(shop)
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("a row that something refers to")
+
+    monkeypatch.setattr(housekeeping, "GARBAGE_INTERVAL_S", 0.0)
+    monkeypatch.setattr(housekeeping, "remove_expired", fails)
+    keeper(shop).collect_when_due()
+    assert forgotten not in names(shop)
+
+
 def begin_upload(shop: Shop, *, expiry_s: float) -> str:
     """Open an upload, with bytes of it that nobody has touched for a day."""
     tenant_id = rows.add_tenant(shop.database)
