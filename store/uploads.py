@@ -90,15 +90,19 @@ def arrive(
 
 
 def claim(session: Session, upload: Upload, *, lease_s: float) -> str | None:
-    """Begin to complete a locked upload; None while another process does, or when it is over."""
+    """Begin to complete a locked upload; None while another process does, or when it is over.
+
+    A lease that ends later than one that begins now is from before the clock was set back.
+    """
     now = database_now(session)
-    leased = upload.lease_expires_at is not None and upload.lease_expires_at > now
+    until, latest = upload.lease_expires_at, now + timedelta(seconds=lease_s)
+    leased = until is not None and now < until <= latest
     if upload.status not in LIVE or leased:
         return None
     upload.status = UploadStatus.COMPLETING
     upload.failure = None
     upload.lease_token = secrets.token_hex(16)
-    upload.lease_expires_at = now + timedelta(seconds=lease_s)
+    upload.lease_expires_at = latest
     return upload.lease_token
 
 

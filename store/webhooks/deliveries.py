@@ -122,19 +122,14 @@ def overdue_since(session: Session) -> datetime | None:
 
 
 def claim(session: Session, endpoint_id: str) -> Claim | None:
-    """Take what is due longest for an endpoint; None when another has taken it."""
+    """Take what is due longest for an endpoint, a test before all else; None if another has."""
     now = database_now(session)
     endpoint = session.get(WebhookEndpoint, endpoint_id)
     if endpoint is None:
         return None
-    statement = select(WebhookDelivery.id).where(
-        WebhookDelivery.endpoint_id == endpoint_id, _due(now)
-    )
-    if not endpoint.enabled:
-        statement = statement.where(WebhookDelivery.type == TEST_EVENT)
-    found = session.scalar(
-        statement.order_by(WebhookDelivery.next_attempt_at, WebhookDelivery.id).limit(1)
-    )
+    found = _longest_due(session, endpoint_id, now, WebhookDelivery.type == TEST_EVENT)
+    if found is None and endpoint.enabled:
+        found = _longest_due(session, endpoint_id, now)
     if found is None:
         return None
     token = secrets.token_hex(16)
@@ -226,6 +221,14 @@ def enable(endpoint: WebhookEndpoint) -> None:
     """Let an endpoint be told again, whatever it was disabled for."""
     endpoint.enabled = True
     endpoint.disabled_at = endpoint.disabled_reason = endpoint.failing_since = None
+
+
+def _longest_due(
+    session: Session, endpoint_id: str, now: datetime, *more: ColumnElement[bool]
+) -> str | None:
+    mine = (WebhookDelivery.endpoint_id == endpoint_id, _due(now), *more)
+    oldest = (WebhookDelivery.next_attempt_at, WebhookDelivery.id)
+    return session.scalar(select(WebhookDelivery.id).where(*mine).order_by(*oldest).limit(1))
 
 
 def _due(now: datetime) -> ColumnElement[bool]:

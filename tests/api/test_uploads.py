@@ -9,6 +9,7 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -402,11 +403,21 @@ def test_a_completion_whose_process_died_goes_on_when_its_lease_is_over(
     assert client.get(answer.json()["file"]["url"]).content == CONTENT
 
 
-def lapse(database: Database, upload_id: str) -> None:
-    """Let the lease of a completion have run out."""
+def test_a_lease_from_before_the_clock_was_set_back_holds_nothing_up(
+    app: FastAPI, sender: Sender, owner: Any
+) -> None:
+    upload = sender.begin()
+    sender.put_all(upload)
+    assert completion.claim(app.state.services, upload["id"], tenant_id=owner[0]) is not None
+    lapse(app.state.services.database, upload["id"], days_ago=-1.0)
+    assert sender.complete(upload, Prefer="wait=20").json()["status"] == "completed"
+
+
+def lapse(database: Database, upload_id: str, *, days_ago: float = 0.0) -> None:
+    """Let the lease of a completion end, or have ended, some days ago."""
     with database.writing() as session:
-        now = database_now(session)
-        session.execute(update(Upload).where(Upload.id == upload_id).values(lease_expires_at=now))
+        end = database_now(session) - timedelta(days=days_ago)
+        session.execute(update(Upload).where(Upload.id == upload_id).values(lease_expires_at=end))
 
 
 def test_an_upload_that_is_cancelled_while_it_completes_is_no_file(

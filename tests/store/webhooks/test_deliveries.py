@@ -12,7 +12,7 @@ from sqlalchemy import update
 from store.database import Database, database_now
 from store.states import DeliveryStatus, DisabledReason
 from store.tables import WebhookDelivery, WebhookEndpoint
-from store.webhooks import deliveries
+from store.webhooks import deliveries, events
 from store.webhooks.deliveries import JITTER, LEASE_S, SCHEDULE_S, Outcome
 from tests.support import rows
 from tests.support.threads import at_once
@@ -80,6 +80,16 @@ def test_a_delivery_is_claimed_with_what_it_takes_to_send_it(
     assert (claim.url, claim.secrets) == (endpoint.url, (endpoint.secret,))
     assert (claim.message_id, claim.body.decode()) == (delivery.message_id, delivery.body)
     assert read_delivery(database, delivery.id).attempts == 1
+
+
+def test_a_test_is_claimed_before_all_that_waits(database: Database, endpoint_id: str) -> None:
+    add_delivery(database, endpoint_id)
+    with database.writing() as session:
+        endpoint = session.get_one(WebhookEndpoint, endpoint_id)
+        test_id = events.add_test(session, endpoint).id
+    claim = take(database, endpoint_id)
+    assert claim is not None
+    assert claim.id == test_id
 
 
 def test_of_two_claims_at_once_exactly_one_gets_the_delivery(
