@@ -42,7 +42,11 @@ class Sealed(Exception):
 
 
 class PartsLost(Exception):
-    """The bytes of an upload are gone."""
+    """The bytes of an upload are gone: of the part `number`, or of all of it."""
+
+    def __init__(self, number: int | None = None) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 @dataclass(frozen=True)
@@ -313,12 +317,14 @@ class ObjectParts:
     def read(self, layout: Layout, number: int) -> Iterator[bytes]:
         """Yield the bytes of a part; raises PartsLost."""
         name, size = _object_name(layout.upload_id, number), layout.size(number)
-        for start in range(0, size, CHUNK_BYTES):
-            end = min(size, start + CHUNK_BYTES)
-            try:
+        try:
+            if obstore.head(self._store, name)["size"] != size:  # replaced at a presigned URL
+                raise PartsLost(number)
+            for start in range(0, size, CHUNK_BYTES):
+                end = min(size, start + CHUNK_BYTES)
                 yield bytes(obstore.get_range(self._store, name, start=start, end=end))
-            except FileNotFoundError as error:
-                raise PartsLost from error
+        except FileNotFoundError as error:
+            raise PartsLost(number) from error
 
     def assemble(
         self, layout: Layout, sha256: str, *, on_chunk: Callable[[], object],

@@ -151,7 +151,8 @@ class _Attempt:
             blobs = self.services.blobs
             if self.claim.verified and blobs.exists(upload.sha256):
                 return blobs.stored(upload.sha256, upload.bytes)
-            raise self._without(range(1, self.claim.layout.count + 1)) from error
+            lost = [error.number] if error.number else range(1, self.claim.layout.count + 1)
+            raise self._without(lost) from error
         except store.DigestMismatch as error:
             raise self._why_not(error) from error
 

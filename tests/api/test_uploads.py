@@ -19,6 +19,7 @@ from anyio import to_thread
 from fastapi import FastAPI
 from sqlalchemy import update
 
+from api.errors import PartsMissing
 from api.uploads import completion
 from store.database import Database, database_now
 from store.settings import Settings
@@ -505,3 +506,21 @@ def test_what_a_client_gave_the_store_is_checked_like_all_else(
         sender.put(upload, number)
     assert sender.complete(upload).json()["code"] == "digest_mismatch"
     assert names(app, "sha256/") == []
+
+
+def test_a_part_that_is_cut_short_in_the_store_is_asked_for_again(
+    app: FastAPI, client: Any, sender: Sender, owner: Any
+) -> None:
+    """A client may still write to a presigned URL while its upload is being completed."""
+    upload = sender.begin()
+    presigned = {part["number"]: part["url"] for part in upload["presigned_parts"]}
+    if not presigned:
+        return  # a local disk takes nothing from clients
+    sender.put_all(upload)
+    services = app.state.services
+    claimed = completion.claim(services, upload["id"], tenant_id=owner[0])
+    assert claimed is not None
+    assert httpx.put(presigned[2], content=b"").status_code == 200
+    with pytest.raises(PartsMissing):
+        completion.carry_out(services, claimed)
+    assert sender.look(upload)["missing_parts"] == [2]
