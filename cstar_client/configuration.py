@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from cstar_client.errors import ConfigurationError
 
 URL, API_KEY = "CSTAR_URL", "CSTAR_API_KEY"
+THIS_MACHINE = frozenset({"127.0.0.1", "::1", "localhost"})
 NEXT_STEP = (
     f"set {URL} and {API_KEY}, write both into {{file}} (url = ..., api_key = ...), "
     "or start a stack here with `cstar up`"
@@ -36,12 +39,12 @@ def resolve(url: str | None = None, api_key: str | None = None) -> Access:
 
     A key from a file is sent to the address in the same file only, never to another one.
     """
-    wanted = url or os.environ.get(URL)
-    key = api_key or os.environ.get(API_KEY)
+    wanted = url or os.environ.get(URL, "").strip()
+    key = api_key or os.environ.get(API_KEY, "").strip()  # a secret's file often ends a line
     if wanted and key:
         return Access(wanted, key, "flags" if url or api_key else "environment")
     for known in _files():
-        same = wanted is None or known.url.rstrip("/") == wanted.rstrip("/")
+        same = not wanted or known.url.rstrip("/") == wanted.rstrip("/")
         if same and (key or known.api_key):
             return Access(known.url, key or known.api_key, known.source)
     missing = f"no key for {wanted}" if wanted else "it is not known where the service is"
@@ -61,11 +64,28 @@ def stack_file() -> Path:
 
 def _files() -> Iterator[Access]:
     """Yield what the files say that have an address; the key may be in the environment."""
-    for path, parse in ((config_file(), tomllib.loads), (stack_file(), json.loads)):
-        if path.exists():
-            values = _parsed(path, parse)
-            if "url" in values:
-                yield Access(str(values["url"]), str(values.get("api_key", "")), str(path))
+    yield from _said(config_file(), tomllib.loads)
+    for stack in _said(stack_file(), json.loads):
+        if _host(stack.url) not in THIS_MACHINE:  # a folder may be anybody's, a checkout too
+            raise ConfigurationError(
+                f"{stack.source} names {stack.url}, and a stack runs on this machine; "
+                f"if it is right, set {URL} and {API_KEY}"
+            )
+        yield stack
+
+
+def _said(path: Path, parse: Callable[[str], Any]) -> Iterator[Access]:
+    if path.exists():
+        values = _parsed(path, parse)
+        if "url" in values:
+            yield Access(str(values["url"]), str(values.get("api_key", "")), str(path))
+
+
+def _host(url: str) -> str | None:
+    try:
+        return httpx.URL(url).host
+    except httpx.InvalidURL:
+        return None
 
 
 def _parsed(path: Path, parse: Callable[[str], Any]) -> Mapping[str, Any]:

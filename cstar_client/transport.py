@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
 import httpx
 
-from cstar_client.errors import ApiError, ConfigurationError, ConnectionFailed, api_error
+from cstar_client.errors import (
+    ApiError,
+    ConfigurationError,
+    ConnectionFailed,
+    CstarError,
+    api_error,
+)
 from cstar_client.retrying import OnRetry, Patience, Retries, retry_after_s
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
@@ -33,9 +39,9 @@ class Transport:
         retries: Retries,
         on_retry: OnRetry | None = None,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise ConfigurationError(f"{url!r} is no address; it begins with https:// or http://")
-        self.url = url.rstrip("/")
+        self.url = _checked_address(url)
+        if not _fits_header(api_key):  # the HTTP library's error would show it
+            raise ConfigurationError("the API key has characters that no key has; copy it again")
         self._retries, self._on_retry = retries, on_retry
         self._http = httpx.Client(
             base_url=self.url,
@@ -62,25 +68,36 @@ class Transport:
         content: Content | None = None,
         idempotency_key: str | None = None,
         repeatable: bool = False,
+        wait_s: float = 0,
     ) -> httpx.Response:
         """Return the answer; raises ApiError for a refusal, ConnectionFailed without an answer.
 
         What failed in passing is sent again if the method or the key makes that safe, or
-        `repeatable` says so.
+        `repeatable` says so. `wait_s`: how long the service may hold the answer back.
         """
         sent = dict(headers or {})
+        if wait_s >= 1:
+            sent["Prefer"] = f"wait={int(wait_s)}"
         if idempotency_key is not None:
+            if not _fits_header(idempotency_key):
+                raise CstarError(f"{idempotency_key!r} is no idempotency key: ASCII alone")
             sent["Idempotency-Key"] = idempotency_key
         repeatable = repeatable or method in IDEMPOTENT or idempotency_key is not None
         patience = self.patience()
         while True:
             body = content() if callable(content) else content
             try:
-                with _no_answer():
+                with self._no_answer():
                     answer = self._http.request(
-                        method, path, params=_given(params), headers=sent, json=json, content=body
+                        method,
+                        path,
+                        params=_given(params),
+                        headers=sent,
+                        json=json,
+                        content=body,
+                        timeout=self._timeout(wait_s),
                     )
-                if not answer.is_error:
+                if answer.is_success:
                     return answer
                 raise _refusal(answer)
             except (ApiError, ConnectionFailed) as failure:
@@ -99,10 +116,10 @@ class Transport:
         Raises ApiError or ConnectionFailed, the latter also while it is read.
         """
         with (
-            _no_answer(),
+            self._no_answer(),
             self._http.stream("GET", path, params=_given(params), headers=headers) as answer,
         ):
-            if answer.is_error:
+            if not answer.is_success:
                 answer.read()
                 raise _refusal(answer)
             yield answer
@@ -111,37 +128,77 @@ class Transport:
         """PUT a body once to an address outside the service, which is not shown the key."""
         body = content() if callable(content) else content
         headers = {"Content-Length": str(length)}
-        with _no_answer():
+        with _no_answer(httpx.URL(url).host):
             answer = httpx.put(url, content=body, headers=headers, timeout=self._http.timeout)
-        if answer.is_error:
+        if not answer.is_success:
             raise _refusal(answer)
 
     def get(self, path: str, *, wait_s: float = 0, **params: Any) -> Any:
         """Return a document; with `wait_s` only once it is settled or that time is over."""
-        headers = {"Prefer": f"wait={int(wait_s)}"} if wait_s >= 1 else {}
-        return self.send("GET", path, params=params, headers=headers).json()
+        return document(self.send("GET", path, params=params, wait_s=wait_s))
 
     def post(self, path: str, body: Any = None, *, idempotency_key: str | None = None) -> Any:
         """Create something and return its document; repeated, it is created once (a new key)."""
         key = idempotency_key or str(uuid4())
-        return self.send("POST", path, json=body, idempotency_key=key).json()
+        return document(self.send("POST", path, json=body, idempotency_key=key))
+
+    def _no_answer(self) -> AbstractContextManager[None]:
+        return _no_answer(self._http.base_url.netloc.decode("ascii"))
+
+    def _timeout(self, wait_s: float) -> httpx.Timeout:
+        """An answer that is held back on purpose is not late."""
+        usual = self._http.timeout
+        read_s = None if usual.read is None else usual.read + wait_s
+        return httpx.Timeout(connect=usual.connect, read=read_s, write=usual.write, pool=usual.pool)
+
+
+def document(answer: httpx.Response) -> Any:
+    """Return the document of an answer; raises ApiError for what is none, such as a login page."""
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise _refusal(answer) from error
 
 
 @contextmanager
-def _no_answer() -> Iterator[None]:
+def _no_answer(place: str) -> Iterator[None]:
     """Raise ConnectionFailed in place of what the HTTP library raises."""
     try:
         yield
+    except httpx.LocalProtocolError as error:  # the same again would be no better
+        raise CstarError(f"the request cannot be sent: {error}") from error
     except httpx.TransportError as error:
-        words = str(error) or type(error).__name__
+        words = f"no answer from {place}: {error or type(error).__name__}"
         raise ConnectionFailed(words, sent=not isinstance(error, _NEVER_SENT)) from error
 
 
+def _checked_address(url: str) -> str:
+    try:
+        found = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ConfigurationError(f"{url!r} is no address: {error}") from error
+    if found.scheme not in ("http", "https") or not found.host:
+        raise ConfigurationError(f"{url!r} is no address; it is like https://cstar.example.com")
+    return url.rstrip("/")
+
+
+def _fits_header(value: str) -> bool:
+    return value.isascii() and value.isprintable() and value.strip() == value != ""
+
+
 def _refusal(answer: httpx.Response) -> ApiError:
-    is_problem = answer.headers.get("content-type", "").startswith("application/problem+json")
-    problem = answer.json() if is_problem else {"detail": answer.text[:CHARACTERS_SHOWN]}
     wait_s = retry_after_s(answer.headers.get("retry-after"))
-    return api_error(answer.status_code, problem, retry_after_s=wait_s)
+    return api_error(answer.status_code, _problem(answer), retry_after_s=wait_s)
+
+
+def _problem(answer: httpx.Response) -> Mapping[str, Any]:
+    """Return the problem document, or what there is in place of one: somebody else answered."""
+    if answer.headers.get("content-type", "").startswith("application/problem+json"):
+        with suppress(ValueError):
+            return dict(answer.json())
+    moved = answer.headers.get("location")
+    where = f"{answer.url.host} sends to {moved}; is the address right? " if moved else ""
+    return {"detail": f"{where}{answer.text[:CHARACTERS_SHOWN]}" or "not an answer of the service"}
 
 
 def _given(params: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from cstar_client import lists
 from cstar_client.digests import chunks, field_value, sha256
 from cstar_client.documents import File, Purpose, Upload
 from cstar_client.errors import ApiError, ConnectionFailed, Timeout
-from cstar_client.transport import Transport
+from cstar_client.transport import Transport, document
 
 SMALL_BYTES = 16 << 20  # above, a second request costs little beside the bytes
 PARALLEL = 4
@@ -83,7 +83,7 @@ def _put(transport: Transport, path: Path, purpose: Purpose, progress: _Progress
         },
         content=lambda: _counted(chunks(path), 0, progress),
     )
-    return cast(File, answer.json())
+    return cast(File, document(answer))
 
 
 def _counted(pieces: Iterator[bytes], number: int, progress: _Progress) -> Iterator[bytes]:
@@ -116,9 +116,10 @@ def _completed(transport: Transport, upload: Upload) -> Upload:
     """
     url = f"/v1/uploads/{upload['id']}"
     try:
-        headers = {"Prefer": f"wait={COMPLETION_WAIT_S}"}
-        answer = transport.send("POST", f"{url}/complete", headers=headers, repeatable=True)
-        return cast(Upload, answer.json())
+        answer = transport.send(
+            "POST", f"{url}/complete", wait_s=COMPLETION_WAIT_S, repeatable=True
+        )
+        return cast(Upload, document(answer))
     except ApiError as error:
         if error.code == "parts_missing":
             return cast(Upload, transport.get(url))

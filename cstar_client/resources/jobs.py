@@ -24,7 +24,7 @@ from cstar_client.documents import (
 )
 from cstar_client.downloads import Content
 from cstar_client.errors import JobCancelled, JobFailed
-from cstar_client.transport import Transport
+from cstar_client.transport import Transport, document
 from cstar_client.uploads import OnProgress
 
 HISTORY_ROWS = 1000  # of a page of events or metrics
@@ -213,7 +213,7 @@ class Jobs:
         return saved
 
     def _act(self, job: Reference, action: Action) -> Job:
-        return cast(Job, self.transport.send("POST", f"{_path(job)}/{action}").json())
+        return cast(Job, document(self.transport.send("POST", f"{_path(job)}/{action}")))
 
 
 def _about(artifact: Artifact, tell: Callable[[Artifact, int, int], None]) -> OnProgress:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from cstar_client import lists
 from cstar_client.documents import ApiKey, NewApiKey, Reference, identifier
-from cstar_client.transport import Transport
+from cstar_client.transport import Transport, document
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Keys:
     def revoke(self, key: Reference) -> ApiKey:
         """End a key at once."""
         answer = self.transport.send("POST", f"{_path(key)}/revoke", repeatable=True)
-        return cast(ApiKey, answer.json())
+        return cast(ApiKey, document(answer))
 
 
 def _path(key: Reference) -> str:

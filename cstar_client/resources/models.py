@@ -20,7 +20,7 @@ from cstar_client.documents import (
 )
 from cstar_client.errors import Rejected
 from cstar_client.resources.files import Files
-from cstar_client.transport import Transport
+from cstar_client.transport import Transport, document
 from cstar_client.uploads import OnProgress
 
 SETTLED = frozenset({"ready", "rejected"})
@@ -93,7 +93,7 @@ class Models:
     def set_alias(self, model: Reference, alias: str) -> Alias:
         """Let `name@alias` stand for this model, wherever it pointed before."""
         path = f"/v1/models/{identifier(model)}/aliases/{alias}"
-        return cast(Alias, self.transport.send("PUT", path).json())
+        return cast(Alias, document(self.transport.send("PUT", path)))
 
     def delete_alias(self, model: Reference, alias: str) -> None:
         """Take an alias away."""

@@ -18,7 +18,7 @@ from cstar_client.documents import (
     identifier,
     targets,
 )
-from cstar_client.transport import Transport
+from cstar_client.transport import Transport, document
 
 ENDED = frozenset({"succeeded", "partly_failed", "failed", "cancelled"})
 
@@ -82,7 +82,7 @@ class Sweeps:
 
     def cancel(self, sweep: Reference) -> Sweep:
         """Cancel every job of a sweep that has not ended."""
-        return cast(Sweep, self.transport.send("POST", f"{_path(sweep)}/cancel").json())
+        return cast(Sweep, document(self.transport.send("POST", f"{_path(sweep)}/cancel")))
 
     def pareto(self, sweep: Reference, *, axes: Sequence[Axis] = ()) -> Pareto:
         """Return what the jobs of a sweep that succeeded came to, and which are on the front."""

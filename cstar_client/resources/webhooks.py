@@ -14,7 +14,7 @@ from cstar_client.documents import (
     WebhookEndpoint,
     identifier,
 )
-from cstar_client.transport import Transport
+from cstar_client.transport import Transport, document
 
 EVERY_EVENT = ("*",)
 
@@ -49,7 +49,7 @@ class Webhooks:
     def update(self, endpoint: Reference, **changes: Any) -> WebhookEndpoint:
         """Change `url`, `events`, `description` or `enabled`."""
         answer = self.transport.send("PATCH", _path(endpoint), json=changes, repeatable=True)
-        return cast(WebhookEndpoint, answer.json())
+        return cast(WebhookEndpoint, document(answer))
 
     def delete(self, endpoint: Reference) -> None:
         """Remove an endpoint."""

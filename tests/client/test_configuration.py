@@ -97,5 +97,48 @@ def test_a_broken_file_is_named(user_file: Path) -> None:
         resolve()
 
 
+@pytest.mark.parametrize(
+    "url", ["https://elsewhere.example", "http://127.0.0.1:8000@elsewhere.example", "http://a\x00"]
+)
+def test_a_stack_of_another_machine_is_not_believed(
+    url: str, stack_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack_file.write_text(json.dumps({"url": url}))
+    monkeypatch.setenv("CSTAR_API_KEY", "cst_environment")
+
+    with pytest.raises(ConfigurationError, match=r"stack\.json names"):
+        resolve()
+
+
+def test_a_line_end_of_a_secrets_file_is_no_part_of_the_key(
+    environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CSTAR_API_KEY", "cst_environment\n")
+
+    assert resolve().api_key == "cst_environment"
+
+
+def test_an_address_that_is_set_and_empty_is_none(
+    stack_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CSTAR_URL", "")
+
+    assert resolve().api_key == "cst_stack"
+
+
+@pytest.mark.parametrize("key", ["cst_secret\nX-Other: 1", "cst_secrét", ""])
+def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(key: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        Client("https://a.example", key)
+
+    assert "secr" not in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["a.example", "ftp://a.example", "http://", "http://a:port"])
+def test_what_is_no_address_is_refused_at_once(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="no address"):
+        Client(url, "cst_key")
+
+
 def test_a_key_is_not_printed() -> None:
     assert "cst_secret" not in repr(Access("https://a.example", "cst_secret", "flags"))

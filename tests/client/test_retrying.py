@@ -12,6 +12,7 @@ from cstar_client import (
     Client,
     Conflict,
     ConnectionFailed,
+    CstarError,
     RateLimited,
     Retries,
     ServerError,
@@ -105,6 +106,7 @@ def test_a_server_that_is_not_there_is_a_connection_that_failed() -> None:
         client.jobs.cancel("job_1")
 
     assert not e.value.sent
+    assert url.removeprefix("http://") in str(e.value)
 
 
 def test_retry_after_is_waited_for_and_told() -> None:
@@ -158,3 +160,43 @@ def test_an_answer_that_is_no_problem_document_is_told_as_it_is() -> None:
 
     assert "nginx" in str(error.value)
     assert error.value.code == "unknown"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(200, b"<h1>log in</h1>", {"Content-Type": "text/html"}),
+        Answer(301, b"", {"Location": "https://login.example"}),
+        Answer(404, b"[", {"Content-Type": "application/problem+json"}),
+    ],
+    ids=["a page", "a redirect", "half a problem"],
+)
+def test_an_answer_of_somebody_else_is_an_error_of_the_client(answer: Answer) -> None:
+    with scripted(answer) as script, client_of(script) as client, pytest.raises(ApiError) as error:
+        client.jobs.get("job_1")
+
+    assert error.value.status == answer.status
+    assert answer.headers.get("Location", "") in str(error.value)
+    assert len(script.asked) == 1
+
+
+def test_an_idempotency_key_that_no_header_can_hold_is_not_sent() -> None:
+    with (
+        scripted(JOB) as script,
+        client_of(script) as client,
+        pytest.raises(CstarError, match="ASCII"),
+    ):
+        client.jobs.create({}, idempotency_key="nächtlich")
+
+    assert not script.asked
+
+
+def test_an_answer_that_is_held_back_on_purpose_is_not_late() -> None:
+    held = Answer(body=b'{"id": "job_1", "status": "succeeded"}', delay_s=0.5)
+    with (
+        scripted(held) as script,
+        Client(script.url, "cst_key", timeout_s=0.1, retries=Retries(attempts=1)) as client,
+    ):
+        assert client.jobs.wait("job_1", timeout_s=2)["status"] == "succeeded"
+        with pytest.raises(ConnectionFailed):
+            client.jobs.get("job_1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ class Answer:
     status: int | None = 200
     body: bytes = b"{}"
     headers: Mapping[str, str] = field(default_factory=dict)
+    delay_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def scripted(*answers: Answer) -> Iterator[Scripted]:
             asked = Asked(self.command, self.path, dict(self.headers), body)
             script.asked.append(asked)
             answer = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
+            time.sleep(answer.delay_s)
             if answer.status is not None:
                 self.send_response(answer.status)
                 for name, value in {
