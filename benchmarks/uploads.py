@@ -48,24 +48,35 @@ LEAST_RATIO, GOAL_RSS_BYTES = 0.4, 64 << 20
 
 @dataclass(frozen=True)
 class Load:
-    """How much: bytes of a file, connections, rounds, and whether parts carry digests."""
+    """How much: bytes of a file, connections, rounds, and whether parts carry digests.
+
+    Before each round it waits, at most `patience_s`, until others leave the processors alone.
+    """
 
     file_bytes: int = 500 * MEGABYTE
     connections: int = 4
     rounds: int = 5
     digests: bool = True
     seed: int = 0
+    patience_s: float = 60.0
 
 
 @dataclass(frozen=True)
 class Round:
-    """Seconds of one file; `upload_s` from the first request to the file's document."""
+    """Seconds of one file; `upload_s` from the first request to the file's document.
+
+    `..._cpu_s` is processor time, of all that took part; `others` how many processors everybody
+    else on the machine kept busy meanwhile.
+    """
 
     copy_s: float
     hash_s: float
     upload_s: float
     complete_s: float
     client_hash_s: float
+    local_cpu_s: float
+    upload_cpu_s: float
+    others: float
 
     @property
     def ratio(self) -> float:
@@ -111,8 +122,10 @@ def measure(load: Load) -> dict[str, Any]:
         folder = Path(name)
         upload(client, file_of(folder, 32 * MEGABYTE, seed=-1), load)  # what is loaded once
         with Memory(process) as memory:
-            rounds = [one_round(client, folder, load, number) for number in range(load.rounds)]
+            numbers = range(load.rounds)
+            rounds = [one_round(client, process, folder, load, number) for number in numbers]
     found = [asdict(one) | {"ratio": one.ratio} for one in rounds]
+    quietest = min(rounds, key=lambda one: one.others)
     return {
         "machine": hardware(),
         "load_average": load_average(),
@@ -121,6 +134,7 @@ def measure(load: Load) -> dict[str, Any]:
         **asdict(load),
         "rounds_measured": found,
         "ratio": median(one.ratio for one in rounds),
+        "ratio_of_quietest_round": quietest.ratio,
         "ratio_with_client_hash": median(one.ratio_with_client_hash for one in rounds),
         "upload_mb_per_s": load.file_bytes / MEGABYTE / median(one.upload_s for one in rounds),
         "rss_before_bytes": memory.before,
@@ -128,18 +142,59 @@ def measure(load: Load) -> dict[str, Any]:
     }
 
 
-def one_round(client: httpx.Client, folder: Path, load: Load, number: int) -> Round:
-    """Copy and hash a file, upload it, and the other way round in every second round."""
+def one_round(
+    client: httpx.Client, process: psutil.Process, folder: Path, load: Load, number: int
+) -> Round:
+    """Copy and hash a file, and upload it; the other way round in every second round."""
     path = file_of(folder, load.file_bytes, seed=load.seed + number)
+    wait_for_quiet(load.patience_s)
     local, remote = (0.0, 0.0), (0.0, 0.0, 0.0)
+    local_cpu, remote_cpu, begun = Processors(), Processors(), time.perf_counter()
+    before = busy_s() - cpu_s(process)
     for side in ("local", "remote") if number % 2 == 0 else ("remote", "local"):
         os.sync()  # neither pays for what the other has left to write
         if side == "local":
-            local = copy_and_hash(path, folder / "copy")
+            with local_cpu.counted(process):
+                local = copy_and_hash(path, folder / "copy")
         else:
-            remote = upload(client, path, load)
+            with remote_cpu.counted(process):
+                remote = upload(client, path, load)
+    others = (busy_s() - cpu_s(process) - before) / (time.perf_counter() - begun)
     path.unlink()
-    return Round(*local, *remote)
+    return Round(*local, *remote, local_cpu.seconds, remote_cpu.seconds, others)
+
+
+class Processors:
+    """Processor time of this process and the API's in a block."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextmanager
+    def counted(self, process: psutil.Process) -> Iterator[None]:
+        """Count what the block takes."""
+        before = cpu_s(process)
+        yield
+        self.seconds = cpu_s(process) - before
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """Return the processor time of this process and another so far."""
+    both = (process.cpu_times(), psutil.Process().cpu_times())
+    return float(sum(times.user + times.system for times in both))
+
+
+def busy_s() -> float:
+    """Return for how long the processors of the machine have been busy, all together."""
+    times = psutil.cpu_times()
+    return float(times.user + times.system + times.nice + times.irq + times.softirq)
+
+
+def wait_for_quiet(patience_s: float) -> None:
+    """Return when the processors have been idle for a second but for a tenth, or after that."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline and psutil.cpu_percent(1.0) > 10.0:
+        pass
 
 
 def copy_and_hash(path: Path, target: Path) -> tuple[float, float]:
@@ -286,6 +341,14 @@ _CELLS: dict[str, Callable[[dict[str, Any]], str]] = {
     "the same, with the client's own hash before it begins": lambda run: (
         f"{run['ratio_with_client_hash']:.2f}"
     ),
+    "the same ratio in the round that others disturbed least": lambda run: (
+        f"{run['ratio_of_quietest_round']:.2f}"
+    ),
+    "processors that others kept busy": lambda run: _spread(run, "others"),
+    "processor time of copy and hash, s": lambda run: _spread(run, "local_cpu_s"),
+    "processor time of client (with its own hash) and API, s": lambda run: _spread(
+        run, "upload_cpu_s"
+    ),
     "upload, MB/s": lambda run: f"{run['upload_mb_per_s']:.0f}",
     "**growth of the API's peak memory**": lambda run: (
         f"**{run['rss_growth_bytes'] / (1 << 20):.0f} MiB** "
@@ -302,6 +365,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=default.connections)
     parser.add_argument("--rounds", type=int, default=default.rounds)
     parser.add_argument("--seed", type=int, default=default.seed)
+    parser.add_argument("--patience", type=float, default=default.patience_s, help="seconds")
     parser.add_argument("--no-digests", action="store_true", help="send parts without digests")
     parser.add_argument("--runs", type=int, default=2, help="each with an API of its own")
     parser.add_argument("--json", type=Path, help="write the figures, and a page beside them")
@@ -312,6 +376,7 @@ def main() -> None:
         rounds=given.rounds,
         digests=not given.no_digests,
         seed=given.seed,
+        patience_s=given.patience,
     )
     runs = [measure(load) for _ in range(given.runs)]
     print(page(runs))
