@@ -68,8 +68,8 @@ class _Part:
             raise wrong_size(self._size)
         for chunk in block:
             self._digest.update(chunk)
-            with room():
-                self._writer.write(chunk)
+        with room():
+            self._writer.write(block)
 
     def commit(self, expected_sha256: str | None) -> ReceivedPart:
         if self.received < self._size:

@@ -30,7 +30,7 @@ from store.parts import FoundPart, Layout
 from store.states import UploadStatus
 from store.tables import File, Upload, UploadPart
 
-PART_BYTES = 16 << 20
+PART_BYTES = 32 << 20
 PRESIGNED_AT_ONCE = 100
 PRESIGNED_S = 3600.0
 

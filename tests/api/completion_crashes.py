@@ -45,7 +45,7 @@ def bring(services: Services, content: bytes) -> None:
     for number in range(1, layout.count + 1):
         piece = content[layout.start(number) :][: layout.size(number)]
         with services.parts.write(layout, number) as writer:
-            writer.write(piece)
+            writer.write([piece])
             writer.commit()
 
 

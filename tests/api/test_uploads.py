@@ -274,7 +274,7 @@ def test_a_file_has_at_most_a_thousand_parts(app: FastAPI, sender: Sender) -> No
     assert sender.ask(bytes=size).json()["errors"][0]["pointer"] == "/part_bytes"
     chosen = sender.begin(bytes=size, part_bytes=None)
     assert chosen["part_count"] <= 1000
-    assert sender.begin(bytes=5 << 20, part_bytes=None)["part_bytes"] == 16 << 20
+    assert sender.begin(bytes=5 << 20, part_bytes=None)["part_bytes"] == 32 << 20
 
 
 def test_a_file_that_the_tenant_has_is_not_sent_again(
@@ -468,7 +468,7 @@ def test_a_part_that_rotted_is_found_and_asked_for_again(
     parts = app.state.services.parts
     layout = completion.uploads.Layout(upload["id"], len(CONTENT), PART)
     with parts.write(layout, 3) as writer:  # past the row that tells of the part
-        writer.write(b"rot" + sender.piece(3)[3:])
+        writer.write([b"rot" + sender.piece(3)[3:]])
         writer.commit()
     answer = sender.complete(upload)
     assert (answer.status_code, answer.json()["code"]) == (409, "parts_missing")

@@ -83,7 +83,7 @@ def begin_upload(shop: Shop, *, expiry_s: float) -> str:
         upload_id = rows.add_upload(session, tenant_id, expiry_s=expiry_s)
     layout = Layout(upload_id, (1 << 16) + 1, 1 << 16)
     with open_parts(shop.blobs).write(layout, 1) as writer:
-        writer.write(b"bytes")
+        writer.write([b"bytes"])
         writer.commit()
     yesterday = time.time() - 86400
     for path in (folder_of(shop.blobs.url) / "uploads").iterdir():
