@@ -135,6 +135,7 @@ def measure(load: Load) -> dict[str, Any]:
     return {
         "machine": hardware(),
         "load_average": load_average(),
+        "scheduling": "as usual" if os.sched_getscheduler(0) == os.SCHED_OTHER else "real time",
         "commit": commit(),
         "python": sys.version.split()[0],
         **asdict(load),
@@ -325,7 +326,8 @@ def page(runs: list[dict[str, Any]]) -> str:
         "to the file's document: parts received, each checked against its digest, the whole hashed "
         "again and stored) beside that of copying and hashing the same file on the same disk in "
         f"the same round. At least {LEAST_RATIO} is asked for, and less than "
-        f"{GOAL_RSS_BYTES >> 20} MiB of growth of the API's resident memory.\n\n"
+        f"{GOAL_RSS_BYTES >> 20} MiB of growth of the API's resident memory. Where other work "
+        "is on the machine, `chrt -r 1` before the command keeps it out of both sides.\n\n"
     )
     text += "| | " + " | ".join(f"run {n}" for n in range(1, len(runs) + 1)) + " |\n"
     text += "|---|" + "---|" * len(runs) + "\n"
@@ -341,6 +343,7 @@ def _spread(run: dict[str, Any], name: str) -> str:
 
 _CELLS: dict[str, Callable[[dict[str, Any]], str]] = {
     "machine": lambda run: f"{run['machine']}, load average {run['load_average']}",
+    "scheduling of both sides": lambda run: run["scheduling"],
     "commit, Python, seed": lambda run: f"{run['commit']}, {run['python']}, {run['seed']}",
     "file, connections, rounds": lambda run: (
         f"{run['file_bytes'] // MEGABYTE} MB, {run['connections']}, {run['rounds']}"
