@@ -195,22 +195,12 @@ class DiskParts:
     ) -> StoredBlob:  # fmt: skip
         """Hash the file in one pass and rename it; raises DigestMismatch or PartsLost."""
         self._seal(layout.upload_id)
-        with (
-            self._reading(layout.upload_id) as file,
-            ThreadPoolExecutor(1) as beside,  # the disk works while the processor does
-        ):
-            flushed = beside.submit(self._disk.flush, f"{FOLDER}/{layout.upload_id}.sealed")
-            actual = hexdigest(_chunks(file), on_chunk)
-            flushed.result()
-        if actual != sha256:
-            raise DigestMismatch(sha256, actual)
-        os.utime(self._sealed(layout.upload_id))  # young, so that it is no orphan before its row
-        on_verified()
-        target = self._root / blob_name(sha256)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._sealed(layout.upload_id).replace(target)
-        with suppress(FileNotFoundError):  # removed as garbage: `remember` will notice
-            self._disk.flush(blob_name(sha256))
+        try:
+            self._check(layout.upload_id, sha256, on_chunk)
+            on_verified()
+            self._name(layout.upload_id, sha256)
+        except FileNotFoundError as error:  # cancelled meanwhile
+            raise PartsLost from error
         return self._blobs.stored(sha256, layout.bytes)
 
     def reopen(self, layout: Layout) -> None:
@@ -233,6 +223,27 @@ class DiskParts:
 
     def _sealed(self, upload_id: str) -> Path:
         return self._folder / f"{upload_id}.sealed"
+
+    def _check(self, upload_id: str, sha256: str, on_chunk: Callable[[], object]) -> None:
+        """Hash the sealed file and have it survive a power cut; raises DigestMismatch."""
+        with (
+            self._reading(upload_id) as file,
+            ThreadPoolExecutor(1) as beside,  # the disk works while the processor does
+        ):
+            flushed = beside.submit(self._disk.flush, f"{FOLDER}/{upload_id}.sealed")
+            actual = hexdigest(_chunks(file), on_chunk)
+            flushed.result()
+        if actual != sha256:
+            raise DigestMismatch(sha256, actual)
+
+    def _name(self, upload_id: str, sha256: str) -> None:
+        """Make the sealed file a blob, young, so that it is no orphan before its row."""
+        os.utime(self._sealed(upload_id))
+        target = self._root / blob_name(sha256)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._sealed(upload_id).replace(target)
+        with suppress(FileNotFoundError):  # removed as garbage: `remember` will notice
+            self._disk.flush(blob_name(sha256))
 
     def _seal(self, upload_id: str) -> None:
         """Have nothing more written; a late writer's new file is in nobody's way."""

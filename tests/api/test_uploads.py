@@ -22,6 +22,7 @@ from sqlalchemy import update
 from api.errors import PartsMissing
 from api.uploads import completion
 from store.database import Database, database_now
+from store.parts import PartsLost
 from store.settings import Settings
 from store.tables import Blob, File, Upload
 from tests.api.conftest import MAX_UPLOAD_BYTES
@@ -458,6 +459,21 @@ def test_parts_whose_bytes_are_gone_are_asked_for_again(
     assert answer.json()["missing_parts"] == list(range(1, COUNT + 1))
     sender.put_all(upload)
     assert client.get(sender.complete(upload).json()["file"]["url"]).content == CONTENT
+
+
+def test_an_upload_that_is_cancelled_while_it_completes_is_no_failure(
+    app: FastAPI, sender: Sender
+) -> None:
+    upload = sender.begin()
+    sender.put_all(upload)
+    parts = app.state.services.parts
+    with pytest.raises(PartsLost):
+        parts.assemble(
+            completion.uploads.Layout(upload["id"], len(CONTENT), PART),
+            upload["sha256"],
+            on_chunk=lambda: parts.discard(upload["id"]),
+            on_verified=lambda: None,
+        )
 
 
 def test_a_part_that_rotted_is_found_and_asked_for_again(
