@@ -34,18 +34,45 @@ class Content:
 def save(
     transport: Transport, content: Content, target: Path, *, on_progress: OnProgress | None = None
 ) -> Path:
-    """Fetch `content` into `target` and return it; raises DigestError if the bytes are others."""
+    """Fetch `content` into `target` and return it; raises DigestError if the bytes are others.
+
+    What lies there already is not fetched again.
+    """
+    tell = on_progress or _silent
+    if target.is_file() and _is(content, target):
+        tell(content.bytes, content.bytes)
+        return target
     part = target.with_name(f"{target.name}.part")
-    with part.open("a+b") as file:
-        if file.tell() > content.bytes:  # of something else
-            _empty(file)
-        _fill(transport, content, file, on_progress or _silent)
-        file.flush()
-        os.fsync(file.fileno())
-    if sha256(part).hex() != content.sha256:
+    goes_on = _fetch(transport, content, part, tell)
+    if goes_on and not _is(content, part):  # an earlier call left it, of something else
+        part.unlink()
+        _fetch(transport, content, part, tell)
+    if not _is(content, part):
         part.unlink()
         raise DigestError(f"{target.name}: the bytes received are not those that were announced")
     return part.replace(target)
+
+
+def file_name(announced: str, otherwise: str) -> str:
+    """Return a name that leads nowhere else, whatever the service says."""
+    name = Path(announced).name
+    return otherwise if name in ("", "..") else name
+
+
+def _is(content: Content, path: Path) -> bool:
+    return path.stat().st_size == content.bytes and sha256(path).hex() == content.sha256
+
+
+def _fetch(transport: Transport, content: Content, part: Path, on_progress: OnProgress) -> bool:
+    """Complete `part`; says whether it had a beginning."""
+    with part.open("a+b") as file:
+        if file.tell() > content.bytes:  # of something else
+            _empty(file)
+        goes_on = file.tell() > 0
+        _fill(transport, content, file, on_progress)
+        file.flush()
+        os.fsync(file.fileno())
+    return goes_on
 
 
 def _fill(transport: Transport, content: Content, file: BinaryIO, on_progress: OnProgress) -> None:
@@ -54,7 +81,7 @@ def _fill(transport: Transport, content: Content, file: BinaryIO, on_progress: O
     on_progress(file.tell(), content.bytes)
     while (start := file.tell()) < content.bytes:
         try:
-            with transport.stream(content.path, headers=_range(start, content)) as answer:
+            with transport.stream(content.path, headers=_wanted(start, content)) as answer:
                 _append(answer, content, file, on_progress)
             if file.tell() == start:
                 raise ConnectionFailed("the answer had no bytes", sent=True)
@@ -64,9 +91,13 @@ def _fill(transport: Transport, content: Content, file: BinaryIO, on_progress: O
             patience.endure(failure)
 
 
-def _range(start: int, content: Content) -> dict[str, str]:
-    """Ask for the rest, if it is still the same content (RFC 9110, 13.1.5)."""
-    return {"Range": f"bytes={start}-", "If-Range": f'"{content.sha256}"'} if start else {}
+def _wanted(start: int, content: Content) -> dict[str, str]:
+    """Ask for the rest, if it is still the same content (RFC 9110, 13.1.5), as it is.
+
+    A proxy that compresses on the way would change what is counted and hashed.
+    """
+    rest = {"Range": f"bytes={start}-", "If-Range": f'"{content.sha256}"'} if start else {}
+    return {"Accept-Encoding": "identity", **rest}
 
 
 def _append(

@@ -52,18 +52,18 @@ def errors_told(console: Console, *, as_json: bool) -> Iterator[None]:
     """Print an error on stderr (with `--json` a document on stdout too) and leave with its code."""
     try:
         yield
-    except CstarError as error:
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read the output has enough
+        raise typer.Exit(Exit.OK) from None
+    except (CstarError, OSError) as error:  # OSError: a file here cannot be read or written
         for text in _lines(error):
             console.print(text, highlight=False, markup=False, soft_wrap=True)
         if as_json:
             print(json.dumps({"error": _document(error)}))
         raise typer.Exit(_code(error)) from error
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read the output has enough
-        raise typer.Exit(Exit.OK) from None
 
 
-def _code(error: CstarError) -> Exit:
+def _code(error: Exception) -> Exit:
     if isinstance(error, JobCancelled):
         return Exit.JOB_CANCELLED
     if isinstance(error, JobFailed):
@@ -71,7 +71,7 @@ def _code(error: CstarError) -> Exit:
     return Exit.TIMEOUT if isinstance(error, Timeout) else Exit.ERROR
 
 
-def _lines(error: CstarError) -> Iterator[str]:
+def _lines(error: Exception) -> Iterator[str]:
     yield f"error: {error}"
     if isinstance(error, ApiError):
         for fault in error.problem.get("errors", []):
@@ -81,7 +81,7 @@ def _lines(error: CstarError) -> Iterator[str]:
             yield f"  request {error.request_id}"
 
 
-def _document(error: CstarError) -> Mapping[str, Any]:
+def _document(error: Exception) -> Mapping[str, Any]:
     if isinstance(error, ApiError):
         return error.problem
     if isinstance(error, Rejected):

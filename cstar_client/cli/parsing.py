@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,14 @@ NO_VALUE = "write NAME=VALUE"
 
 def number(text: str) -> float:
     """Return a number, or a fraction such as 8/255."""
+    above, line, below = text.partition("/")
     try:
-        return float(Fraction(text))
-    except (ValueError, ZeroDivisionError) as error:
-        raise typer.BadParameter(f"{text!r} is no number and no fraction such as 8/255") from error
+        value = float(above) / (float(below) if line else 1.0)
+    except (ValueError, ZeroDivisionError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{text!r} is no number and no fraction such as 8/255")
+    return value
 
 
 def numbers(text: str) -> list[float]:

@@ -58,7 +58,7 @@ class Session:
     def write(self, document: Any, show: Callable[[Console], None] | str) -> None:
         """Answer with a document: as JSON, or as `show` shows it."""
         if self.as_json:
-            print(json.dumps(document))
+            print(json.dumps(document), flush=True)
         elif isinstance(show, str):
             self.out.print(show, markup=False, soft_wrap=True)
         else:

@@ -194,7 +194,7 @@ class Jobs:
         """Save an artifact under its name in `folder`; raises DigestError."""
         path = f"/v1/artifacts/{artifact['id']}/content"
         content = Content(path, artifact["bytes"], artifact["sha256"])
-        target = Path(folder) / Path(artifact["filename"]).name
+        target = Path(folder) / downloads.file_name(artifact["filename"], artifact["id"])
         return downloads.save(self.transport, content, target, on_progress=on_progress)
 
     def download_all(

@@ -101,10 +101,22 @@ def test_a_key_makes_a_command_repeatable(cstar: Run, world: World) -> None:
         (["--epsilon", "8/255"], "--ratio 4"),
         (["--ratio", "4", "--epsilon", "much"], "8/255"),
         (["--ratio", "4", "--epsilon", "8/0"], "8/255"),
+        (["--ratio", "4", "--epsilon", "1e999"], "8/255"),
+        (["--ratio", "nan", *EPSILON], "no number"),
+        (["--ratio", "4", *EPSILON, "--min-accuracy", "inf"], "no number"),
         (["--ratio", "4", *EPSILON, "--label", "team"], "NAME=VALUE"),
         (["--ratio", "4", *EPSILON, "--profile", "slow"], "paper"),
     ],
-    ids=["no limit", "no number", "no fraction", "no pair", "no profile"],
+    ids=[
+        "no limit",
+        "no number",
+        "no fraction",
+        "too large",
+        "nan",
+        "inf",
+        "no pair",
+        "no profile",
+    ],
 )
 def test_a_wrong_command_line_ends_with_2_and_a_hint(
     cstar: Run, world: World, words: list[str], hint: str
@@ -182,11 +194,12 @@ def test_watching_a_job_without_a_result_ends_with_its_code(
     assert cstar("jobs", "watch", job["id"], "--json").exit_code == code
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
 def test_a_timeout_ends_with_6_and_leaves_the_job_alone(
-    cstar: Run, client: Client, world: World
+    cstar: Run, client: Client, world: World, form: list[str]
 ) -> None:
     job = client.jobs.create(world.job_body())
-    result = cstar("jobs", "watch", job["id"], "--timeout", "0.1")
+    result = cstar("jobs", "watch", job["id"], "--timeout", "0.1", *form)
 
     assert result.exit_code == 6
     assert client.jobs.get(job)["status"] == "queued"
@@ -226,6 +239,27 @@ def test_artifacts_are_downloaded_and_their_paths_printed(
     assert result.stdout == "out/model.safetensors\n"
     assert Path("out/model.safetensors").read_bytes() == b"weights"
     assert document(cstar("download", job_id, "--json"))["files"] == [f"{job_id}/model.safetensors"]
+
+
+def test_a_file_is_downloaded_into_a_folder_under_its_name(cstar: Run, client: Client) -> None:
+    Path("weights.pt").write_bytes(archive())
+    file = client.files.upload("weights.pt", purpose="checkpoint")
+    Path("out").mkdir()
+
+    assert cstar("download", file["id"], "-o", "out").stdout == "out/weights.pt\n"
+    assert Path("out/weights.pt").read_bytes() == archive()
+
+
+def test_a_file_that_cannot_be_written_is_an_error_and_no_traceback(
+    cstar: Run, client: Client, world: World
+) -> None:
+    ended_job(client, world, "met")
+    Path("taken").touch()
+    result = cstar("download", "latest", "-o", "taken", "--json")
+
+    assert result.exit_code == 1
+    assert "taken" in result.stderr
+    assert json.loads(result.stdout)["error"]["code"] == "FileExistsError"
 
 
 def test_a_kind_of_artifact_that_is_not_there_is_told_with_those_that_are(

@@ -18,7 +18,14 @@ Data = Annotated[
     str, typer.Option("--data", help="An .npz, a zip of class folders, or the id of a data set")
 ]
 Ratio = Annotated[
-    float | None, typer.Option("--ratio", help="Parameters before / after", rich_help_panel=_PANEL)
+    Any,
+    typer.Option(
+        "--ratio",
+        parser=parsing.number,
+        metavar="R",
+        help="Parameters before / after",
+        rich_help_panel=_PANEL,
+    ),
 ]
 MaxParams = Annotated[
     int | None, typer.Option(help="At most so many parameters", rich_help_panel=_PANEL)
@@ -28,7 +35,13 @@ MaxMacs = Annotated[
 ]
 MaxBytes = Annotated[int | None, typer.Option(help="At most so large", rich_help_panel=_PANEL)]
 MaxLatencyMs = Annotated[
-    float | None, typer.Option(help="At most so slow on the worker", rich_help_panel=_PANEL)
+    Any,
+    typer.Option(
+        parser=parsing.number,
+        metavar="MS",
+        help="At most so slow on the worker",
+        rich_help_panel=_PANEL,
+    ),
 ]
 Epsilon = Annotated[
     Any,
@@ -43,11 +56,22 @@ NormName = Annotated[
     Norm, typer.Option("--norm", help="How the attack is measured", rich_help_panel=_STRENGTH)
 ]
 MinAccuracy = Annotated[
-    float | None,
-    typer.Option(help="Accuracy to keep under AutoAttack", rich_help_panel=_STRENGTH),
+    Any,
+    typer.Option(
+        parser=parsing.number,
+        metavar="A",
+        help="Accuracy to keep under AutoAttack",
+        rich_help_panel=_STRENGTH,
+    ),
 ]
 MinCleanAccuracy = Annotated[
-    float | None, typer.Option(help="Accuracy to keep unattacked", rich_help_panel=_STRENGTH)
+    Any,
+    typer.Option(
+        parser=parsing.number,
+        metavar="A",
+        help="Accuracy to keep unattacked",
+        rich_help_panel=_STRENGTH,
+    ),
 ]
 Normalisation = Annotated[
     Any,
@@ -86,7 +110,8 @@ Key = Annotated[
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Watch it, and end as it ends (exit codes)")]
 Timeout = Annotated[
-    float | None, typer.Option(metavar="SECONDS", help="Watch no longer; the job goes on")
+    Any,
+    typer.Option(parser=parsing.number, metavar="SECONDS", help="Watch no longer; the job goes on"),
 ]
 Limit = Annotated[int, typer.Option(min=1, help="At most so many rows")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder, or name of the file")]

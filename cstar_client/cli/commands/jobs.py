@@ -20,6 +20,7 @@ from cstar_client.cli.session import Session, command
 from cstar_client.cli.tables import DEFAULT_ROWS, field, listing
 from cstar_client.cli.watching import watch
 from cstar_client.documents import Artifact, Job, JobFields
+from cstar_client.downloads import file_name
 
 SUBMIT = [
     "cstar jobs submit resnet20.pth --data cifar10.npz --ratio 4 \\",
@@ -193,9 +194,7 @@ def watch_job(
     found = session.job(job)
     if not session.as_json:
         return _watched(session, found, timeout_s=timeout)
-    for event in session.client.jobs.events(found):
-        session.write(event, line(event))
-    return exits.of_job(session.client.jobs.get(found))
+    return _told(session, found, timeout_s=timeout)
 
 
 def logs(
@@ -249,7 +248,8 @@ def download(
     """
     if source.startswith("file_"):
         file = session.client.files.get(source)
-        target = output or Path(file["filename"])
+        name = file_name(file["filename"], file["id"])
+        target = output / name if output and output.is_dir() else output or Path(name)
         with transfers(session.err) as bar:
             session.client.files.download(file, target, on_progress=bar(target.name))
         session.write({"files": [str(target)]}, str(target))
@@ -325,6 +325,20 @@ def _watched(session: Session, job: Job, *, timeout_s: float | None) -> Exit:
     if ended["status"] == "succeeded" and not session.as_json:
         session.say(f"`cstar download {ended['id']}` fetches what it left")
     return exits.of_job(ended)
+
+
+def _told(session: Session, job: Job, *, timeout_s: float | None) -> Exit:
+    last = 0
+
+    def tell(_: Job) -> None:
+        nonlocal last
+        for event in session.client.jobs.events(job, after=last, live=False):
+            last = event["seq"]
+            session.write(event, line(event))
+
+    return exits.of_job(
+        session.client.jobs.wait(job, timeout_s=timeout_s, on_update=tell, check=False)
+    )
 
 
 def _acted(session: Session, job: Job) -> None:
