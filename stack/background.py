@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -11,22 +10,31 @@ import time
 from pathlib import Path
 
 from stack import lock
-from stack.credentials import STACK_FILE
+from stack.credentials import stack_file
 from stack.embedded import READY_WITHIN_S
 from store.settings import Settings
 
 LOG_FILE = "up.log"
-READY = "ready:"
 LOOK_S = 0.1
 SPARE_S = 30.0  # beyond what the stack itself allows for
 
 
 def start(settings: Settings, *, port: int) -> int:
-    """Start a stack in the background and return 0 once it is ready, or 1 with its last words."""
+    """Start a stack in the background and return 0 once it is ready, or 1 with its last words.
+
+    One that runs already, or is being started by somebody else, is waited for.
+    """
     data_dir = settings.data_dir.resolve()
-    if lock.holder(data_dir) is None and not _spawn(data_dir, port):
-        return 1
-    url = json.loads((data_dir / STACK_FILE).read_text())["url"]
+    log = data_dir / "logs" / LOG_FILE
+    process = _spawn(data_dir, log, port) if lock.holder(data_dir) is None else None
+    deadline = time.monotonic() + READY_WITHIN_S + SPARE_S
+    while (url := _ready_at(data_dir)) is None:
+        ended = process is None or process.poll() is not None
+        if (ended and lock.holder(data_dir) is None) or time.monotonic() > deadline:
+            said = log.read_text(errors="replace").strip() if process else ""
+            print(said or f"not ready; see {log.parent}", file=sys.stderr)
+            return 1
+        time.sleep(LOOK_S)
     print(f"ready: {url}   (`cstar down` stops it)")
     return 0
 
@@ -49,24 +57,21 @@ def stop(settings: Settings) -> int:
     return 0
 
 
-def _spawn(data_dir: Path, port: int) -> bool:
-    """Start the process and say whether its stack became ready."""
-    log = data_dir / "logs" / LOG_FILE
+def _spawn(data_dir: Path, log: Path, port: int) -> subprocess.Popen[bytes]:
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "stack", "up", "--port", str(port)]
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # it has the key
     with os.fdopen(descriptor, "wb") as output:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [*command, "--data-dir", str(data_dir)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
-    deadline = time.monotonic() + READY_WITHIN_S + SPARE_S
-    while READY not in (said := log.read_text(errors="replace")):
-        if process.poll() is not None or time.monotonic() > deadline:
-            print(said.strip() or f"not ready; see {log}", file=sys.stderr)
-            return False
-        time.sleep(LOOK_S)
-    return True
+
+
+def _ready_at(data_dir: Path) -> str | None:
+    """Return the address of the stack that runs, once it is ready: its file has its process id."""
+    running, said = lock.holder(data_dir), stack_file(data_dir)
+    return str(said["url"]) if running is not None and said.get("pid") == running else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def secret_key(data_dir: Path) -> str:
 
 def first_key(database: Database, data_dir: Path, secret: str) -> str:
     """Return the key in stack.json if it is still good, else a new one of the first tenant."""
-    known = _read(data_dir / STACK_FILE).get("api_key", "")
+    known = stack_file(data_dir).get("api_key", "")
     with database.writing() as session:
         if known and tenant_of(session, known, secret_key=secret) is not None:
             return str(known)
@@ -38,17 +39,26 @@ def first_key(database: Database, data_dir: Path, secret: str) -> str:
 
 
 def write_stack_file(data_dir: Path, *, url: str, api_key: str) -> Path:
-    """Write where the stack is and how to get in, for scripts; readable by its owner only."""
+    """Write where this stack is and how to get in, for scripts; readable by its owner only."""
     path = data_dir / STACK_FILE
-    _write_private(path, json.dumps({"url": url, "api_key": api_key}) + "\n")
+    said = {"url": url, "api_key": api_key, "pid": os.getpid()}
+    _write_private(path, json.dumps(said) + "\n")
     return path
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+def stack_file(data_dir: Path) -> dict[str, Any]:
+    """Return what the last stack that was ready wrote; nothing for a file that is broken."""
+    try:
+        return dict(json.loads((data_dir / STACK_FILE).read_text()))
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """Write all of a file or nothing, whenever the process dies."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(name).replace(path)

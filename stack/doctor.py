@@ -95,6 +95,10 @@ def _database(settings: Settings) -> Iterator[Finding]:
     database = Database(settings.resolved_database_url)
     try:
         current, head = revisions(database)
+        if current is None and settings.database_url is None:
+            step = "`cstar up` makes its own; for a service elsewhere: set CSTAR_DATABASE_URL"
+            yield Finding("database", "warn", "none yet", step)
+            return
         where = f"{database.engine.dialect.name} at revision {current or 'none'}"
         if current != head:
             step = "run `python -m store.migrate upgrade`"

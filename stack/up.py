@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 import threading
@@ -24,7 +25,9 @@ def up(settings: Settings, *, port: int) -> int:
             _say_ready(stack)
             _watch(stack, stop)
     except (AlreadyRunning, StackFailed, OSError) as error:
-        print(f"the stack could not be started: {error}", file=sys.stderr)
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        step = "; --port takes another, 0 one that is free" if taken else ""
+        print(f"the stack could not be started: {error}{step}", file=sys.stderr)
         return 1
     return 0
 

@@ -134,6 +134,14 @@ def test_clocks_that_disagree_are_a_warning(
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_folder_without_a_stack_yet_is_no_failure(settings: Settings) -> None:
+    finding = found(settings, database_url=None)["database"]
+
+    assert finding.status == "warn"
+    assert "cstar up" in finding.next_step
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_disk_that_is_nearly_full_is_noticed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
