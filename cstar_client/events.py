@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -10,6 +11,7 @@ from typing import cast
 from cstar_client import lists
 from cstar_client.documents import FINAL, Event, Job
 from cstar_client.errors import ApiError, ConnectionFailed
+from cstar_client.retrying import Patience
 from cstar_client.transport import Transport
 
 EVENT_STREAM = "text/event-stream"
@@ -24,27 +26,37 @@ def follow(transport: Transport, job_id: str, *, after: int = 0) -> Iterator[Eve
     """
     patience = transport.patience()
     while True:
+        began = time.monotonic()
         try:
-            for event in _connected(transport, job_id, after):
+            for event in _connected(transport, job_id, after, patience):
                 after = event["seq"]
-                patience.renew()
                 yield event
             if _has_ended(transport, job_id, wait_s=LIST_POLL_S):
                 yield from _listed(transport, job_id, after)
                 return
+            time.sleep(max(0.0, LIST_POLL_S - (time.monotonic() - began)))  # if it was not held
         except (ApiError, ConnectionFailed) as failure:
             patience.endure(failure)
 
 
-def _connected(transport: Transport, job_id: str, after: int) -> Iterator[Event]:
+def _connected(
+    transport: Transport, job_id: str, after: int, patience: Patience
+) -> Iterator[Event]:
+    """Yield what is told until the connection ends; one that says anything is no failure."""
     headers = {"Accept": EVENT_STREAM, "Last-Event-ID": str(after)}
     with transport.stream(f"/v1/jobs/{job_id}/events", headers=headers) as answer:
         if answer.headers.get("content-type", "").startswith(EVENT_STREAM):
-            for message in messages(answer.iter_bytes()):
+            for message in messages(_renewing(patience, answer.iter_bytes())):
                 if message.id:  # what has none is told in passing: progress, metrics
                     yield cast(Event, json.loads(message.data))
             return
     yield from _listed(transport, job_id, after)
+
+
+def _renewing(patience: Patience, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        patience.renew()
+        yield piece
 
 
 def _listed(transport: Transport, job_id: str, after: int) -> Iterator[Event]:

@@ -7,8 +7,9 @@ open for the same bytes is gone on with, also by another process or machine.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -128,6 +129,35 @@ def _completed(transport: Transport, upload: Upload) -> Upload:
         raise
 
 
+def _side_by_side(work: Callable[[int], None], numbers: Sequence[int]) -> None:
+    """Do the work for each number, some at once; raises the first error, after what is under way.
+
+    The threads are daemons, unlike those of `concurrent.futures`: Ctrl-C waits for none of them.
+    """
+    ahead, errors, stopped = deque(numbers), deque[BaseException](), threading.Event()
+
+    def run() -> None:
+        with suppress(IndexError):  # nothing is left
+            while not stopped.is_set():
+                number = ahead.popleft()
+                try:
+                    work(number)
+                except BaseException as error:  # whoever waits is told
+                    errors.append(error)
+                    stopped.set()
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(PARALLEL)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        stopped.set()
+    if errors:
+        raise errors[0]
+
+
 @dataclass(frozen=True)
 class _Parts:
     """Sends the parts of an upload that are missing, some at once."""
@@ -142,12 +172,7 @@ class _Parts:
         for part in self.upload["parts"]:
             self.progress.note(part["number"], part["bytes"])
         direct = {one["number"]: one["url"] for one in self.upload["presigned_parts"]}
-        pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="upload")
-        try:
-            for _ in pool.map(lambda n: self._part(n, direct), self.upload["missing_parts"]):
-                pass
-        finally:
-            pool.shutdown(cancel_futures=True)
+        _side_by_side(lambda n: self._part(n, direct), self.upload["missing_parts"])
 
     def _part(self, number: int, direct: dict[int, str]) -> None:
         """Send a part: to the bucket itself where it takes parts, else to the service."""

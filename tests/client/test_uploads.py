@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,12 +30,12 @@ CHECKOUT = Path(__file__).parents[2]
 KILLED_AT = uploads.PARALLEL * PART_BYTES + 1
 PERSISTENT = Retries(attempts=50, first_s=0.01, most_s=0.05)
 STANDING_STILL = """
-import sys
+import sys, threading
 from cstar_client import Client
 def stand_still(done, total):
     if done >= int(sys.argv[4]):
         print("here", flush=True)
-        sys.stdin.read()
+        threading.Event().wait()
 with Client(sys.argv[1], sys.argv[2]) as client:
     client.files.upload(sys.argv[3], purpose="dataset", on_progress=stand_still)
 """
@@ -125,6 +126,19 @@ def test_after_a_kill_of_the_client_the_next_one_goes_on(
     assert stored(service, file) == sha256(large_file)
     assert told[0] >= arrived[0]["bytes"]
     assert statuses(client) == ["completed"], "it was begun anew"
+
+
+def test_ctrl_c_waits_for_no_part_that_stands_still(access: Access, large_file: Path) -> None:
+    arguments = [access.url, access.api_key, str(large_file), str(KILLED_AT)]
+    command = [sys.executable, "-c", STANDING_STILL, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=CHECKOUT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"here\n"
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(timeout=20) == -signal.SIGINT
+        finally:
+            process.kill()
 
 
 def test_bytes_that_are_there_are_not_sent_again(client: Client, large_file: Path) -> None:
