@@ -63,7 +63,7 @@ def test_an_upload_that_took_long_is_young_when_it_becomes_a_blob(
     layout = Layout("upl_slow", len(CONTENT), 1 << 16)
     parts = open_parts(blob_store)
     with parts.write(layout, 1) as writer:
-        writer.write(CONTENT)
+        writer.write([CONTENT])
         writer.commit()
     yesterday = time.time() - 86400
     os.utime(folder_of(blob_store.url) / "uploads" / "upl_slow.open", (yesterday, yesterday))
