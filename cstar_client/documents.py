@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal, NotRequired, TypedDict
+from urllib.parse import quote
 
 Purpose = Literal["checkpoint", "dataset"]
 Norm = Literal["linf", "l2"]
@@ -388,3 +389,8 @@ def targets(
 def identifier(reference: Reference) -> str:
     """Return the id of a document, or the id itself."""
     return reference if isinstance(reference, str) else str(reference["id"])
+
+
+def segment(reference: Reference) -> str:
+    """Return the id as a part of a path: it leads nowhere else, whatever is in it."""
+    return quote(identifier(reference), safe="@")

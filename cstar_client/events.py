@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from cstar_client import lists
-from cstar_client.documents import FINAL, Event, Job
+from cstar_client.documents import FINAL, Event, Job, segment
 from cstar_client.errors import ApiError, ConnectionFailed
 from cstar_client.retrying import Patience
 from cstar_client.transport import Transport
@@ -44,7 +44,7 @@ def _connected(
 ) -> Iterator[Event]:
     """Yield what is told until the connection ends; one that says anything is no failure."""
     headers = {"Accept": EVENT_STREAM, "Last-Event-ID": str(after)}
-    with transport.stream(f"/v1/jobs/{job_id}/events", headers=headers) as answer:
+    with transport.stream(f"/v1/jobs/{segment(job_id)}/events", headers=headers) as answer:
         if answer.headers.get("content-type", "").startswith(EVENT_STREAM):
             for message in messages(_renewing(patience, answer.iter_bytes())):
                 if message.id:  # what has none is told in passing: progress, metrics
@@ -60,11 +60,11 @@ def _renewing(patience: Patience, pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _listed(transport: Transport, job_id: str, after: int) -> Iterator[Event]:
-    return lists.rows(transport, f"/v1/jobs/{job_id}/events", after=after)
+    return lists.rows(transport, f"/v1/jobs/{segment(job_id)}/events", after=after)
 
 
 def _has_ended(transport: Transport, job_id: str, *, wait_s: float) -> bool:
-    job: Job = transport.get(f"/v1/jobs/{job_id}", wait_s=wait_s)
+    job: Job = transport.get(f"/v1/jobs/{segment(job_id)}", wait_s=wait_s)
     return job["status"] in FINAL
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from cstar_client import lists, waiting
-from cstar_client.documents import Dataset, Reference, identifier
+from cstar_client.documents import Dataset, Reference, identifier, segment
 from cstar_client.errors import Rejected
 from cstar_client.resources.files import Files
 from cstar_client.transport import Transport
@@ -51,7 +51,7 @@ class Datasets:
 
     def get(self, dataset: Reference) -> Dataset:
         """Return a data set."""
-        return cast(Dataset, self.transport.get(f"/v1/datasets/{identifier(dataset)}"))
+        return cast(Dataset, self.transport.get(f"/v1/datasets/{segment(dataset)}"))
 
     def list(self) -> Iterator[Dataset]:
         """Yield all data sets, newest first."""
@@ -59,11 +59,11 @@ class Datasets:
 
     def delete(self, dataset: Reference) -> None:
         """Delete a data set that nothing uses; raises Conflict, which says what does."""
-        self.transport.send("DELETE", f"/v1/datasets/{identifier(dataset)}")
+        self.transport.send("DELETE", f"/v1/datasets/{segment(dataset)}")
 
     def wait(self, dataset: Reference, *, timeout_s: float | None = None) -> Dataset:
         """Return a data set once it is ready; raises Rejected or Timeout."""
-        path = f"/v1/datasets/{identifier(dataset)}"
+        path = f"/v1/datasets/{segment(dataset)}"
         found = waiting.until(self.transport, path, SETTLED, timeout_s=timeout_s)
         if found["status"] == "rejected":
             raise Rejected(found)

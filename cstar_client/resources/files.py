@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from cstar_client import downloads, lists, uploads
-from cstar_client.documents import File, Purpose, Reference, identifier
+from cstar_client.documents import File, Purpose, Reference, segment
 from cstar_client.downloads import Content
 from cstar_client.transport import Transport
 from cstar_client.uploads import OnProgress
@@ -28,7 +28,7 @@ class Files:
 
     def get(self, file: Reference) -> File:
         """Return the record of a file."""
-        return cast(File, self.transport.get(f"/v1/files/{identifier(file)}"))
+        return cast(File, self.transport.get(f"/v1/files/{segment(file)}"))
 
     def list(self) -> Iterator[File]:
         """Yield all files, newest first."""
@@ -36,7 +36,7 @@ class Files:
 
     def delete(self, file: Reference) -> None:
         """Delete a file that nothing uses; raises Conflict, which says what does."""
-        self.transport.send("DELETE", f"/v1/files/{identifier(file)}")
+        self.transport.send("DELETE", f"/v1/files/{segment(file)}")
 
     def download(
         self, file: Reference, target: str | Path, *, on_progress: OnProgress | None = None

@@ -20,6 +20,7 @@ from cstar_client.documents import (
     Norm,
     Reference,
     identifier,
+    segment,
     targets,
 )
 from cstar_client.downloads import Content
@@ -221,4 +222,4 @@ def _about(artifact: Artifact, tell: Callable[[Artifact, int, int], None]) -> On
 
 
 def _path(job: Reference) -> str:
-    return f"/v1/jobs/{identifier(job)}"
+    return f"/v1/jobs/{segment(job)}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from cstar_client import lists
-from cstar_client.documents import ApiKey, NewApiKey, Reference, identifier
+from cstar_client.documents import ApiKey, NewApiKey, Reference, segment
 from cstar_client.transport import Transport, document
 
 
@@ -53,4 +53,4 @@ class Keys:
 
 
 def _path(key: Reference) -> str:
-    return f"/v1/api-keys/{identifier(key)}"
+    return f"/v1/api-keys/{segment(key)}"

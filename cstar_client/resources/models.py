@@ -17,6 +17,7 @@ from cstar_client.documents import (
     Pareto,
     Reference,
     identifier,
+    segment,
 )
 from cstar_client.errors import Rejected
 from cstar_client.resources.files import Files
@@ -83,7 +84,7 @@ class Models:
 
     def get(self, model: Reference) -> Model:
         """Return a model, by its id or as `name@alias`."""
-        return cast(Model, self.transport.get(f"/v1/models/{identifier(model)}"))
+        return cast(Model, self.transport.get(f"/v1/models/{segment(model)}"))
 
     def list(self, *, name: str | None = None, parent: Reference | None = None) -> Iterator[Model]:
         """Yield the models, newest first: all, or the versions of a name, or what one became."""
@@ -92,25 +93,25 @@ class Models:
 
     def set_alias(self, model: Reference, alias: str) -> Alias:
         """Let `name@alias` stand for this model, wherever it pointed before."""
-        path = f"/v1/models/{identifier(model)}/aliases/{alias}"
+        path = f"/v1/models/{segment(model)}/aliases/{segment(alias)}"
         return cast(Alias, document(self.transport.send("PUT", path)))
 
     def delete_alias(self, model: Reference, alias: str) -> None:
         """Take an alias away."""
-        self.transport.send("DELETE", f"/v1/models/{identifier(model)}/aliases/{alias}")
+        self.transport.send("DELETE", f"/v1/models/{segment(model)}/aliases/{segment(alias)}")
 
     def pareto(self, model: Reference, *, axes: Sequence[Axis] = ()) -> Pareto:
         """Return what the compressions of a model came to, and which are on the front."""
-        path = f"/v1/models/{identifier(model)}/pareto"
+        path = f"/v1/models/{segment(model)}/pareto"
         return cast(Pareto, self.transport.get(path, axes=",".join(axes) or None))
 
     def delete(self, model: Reference) -> None:
         """Delete a model that nothing uses; raises Conflict, which says what does."""
-        self.transport.send("DELETE", f"/v1/models/{identifier(model)}")
+        self.transport.send("DELETE", f"/v1/models/{segment(model)}")
 
     def wait(self, model: Reference, *, timeout_s: float | None = None) -> Model:
         """Return a model once it is ready; raises Rejected or Timeout."""
-        path = f"/v1/models/{identifier(model)}"
+        path = f"/v1/models/{segment(model)}"
         found = waiting.until(self.transport, path, SETTLED, timeout_s=timeout_s)
         if found["status"] == "rejected":
             raise Rejected(found)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from cstar_client import lists, waiting
-from cstar_client.documents import Compression, Plan, Profile, Reference, identifier
+from cstar_client.documents import Compression, Plan, Profile, Reference, identifier, segment
 from cstar_client.errors import JobFailed
 from cstar_client.transport import Transport
 
@@ -40,7 +40,7 @@ class Plans:
 
     def get(self, plan: Reference) -> Plan:
         """Return a dry run."""
-        return cast(Plan, self.transport.get(f"/v1/plans/{identifier(plan)}"))
+        return cast(Plan, self.transport.get(f"/v1/plans/{segment(plan)}"))
 
     def list(self, *, model: Reference | None = None) -> Iterator[Plan]:
         """Yield all dry runs, or those of a model, newest first, without their candidates."""
@@ -49,11 +49,11 @@ class Plans:
 
     def delete(self, plan: Reference) -> None:
         """Delete a dry run."""
-        self.transport.send("DELETE", f"/v1/plans/{identifier(plan)}")
+        self.transport.send("DELETE", f"/v1/plans/{segment(plan)}")
 
     def wait(self, plan: Reference, *, timeout_s: float | None = None) -> Plan:
         """Return a dry run once it is ready; raises JobFailed (with `best`) or Timeout."""
-        path = f"/v1/plans/{identifier(plan)}"
+        path = f"/v1/plans/{segment(plan)}"
         found = waiting.until(self.transport, path, SETTLED, timeout_s=timeout_s)
         if found["status"] == "failed":
             raise JobFailed(found)

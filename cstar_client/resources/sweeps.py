@@ -16,6 +16,7 @@ from cstar_client.documents import (
     Reference,
     Sweep,
     identifier,
+    segment,
     targets,
 )
 from cstar_client.transport import Transport, document
@@ -95,4 +96,4 @@ class Sweeps:
 
 
 def _path(sweep: Reference) -> str:
-    return f"/v1/sweeps/{identifier(sweep)}"
+    return f"/v1/sweeps/{segment(sweep)}"

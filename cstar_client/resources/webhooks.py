@@ -12,7 +12,7 @@ from cstar_client.documents import (
     Reference,
     WebhookDelivery,
     WebhookEndpoint,
-    identifier,
+    segment,
 )
 from cstar_client.transport import Transport, document
 
@@ -75,9 +75,9 @@ class Webhooks:
 
     def redeliver(self, delivery: Reference) -> WebhookDelivery:
         """Send the same message again, now."""
-        path = f"/v1/webhook-deliveries/{identifier(delivery)}/redeliver"
+        path = f"/v1/webhook-deliveries/{segment(delivery)}/redeliver"
         return cast(WebhookDelivery, self.transport.post(path))
 
 
 def _path(endpoint: Reference) -> str:
-    return f"/v1/webhook-endpoints/{identifier(endpoint)}"
+    return f"/v1/webhook-endpoints/{segment(endpoint)}"

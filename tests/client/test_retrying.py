@@ -200,3 +200,19 @@ def test_an_answer_that_is_held_back_on_purpose_is_not_late() -> None:
         assert client.jobs.wait("job_1", timeout_s=2)["status"] == "succeeded"
         with pytest.raises(ConnectionFailed):
             client.jobs.get("job_1")
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("../api-keys/key_1", "..%2Fapi-keys%2Fkey_1"),
+        ("resnet#1?@prod", "resnet%231%3F@prod"),
+        ("50% off", "50%25%20off"),
+    ],
+)
+def test_an_id_is_one_part_of_the_path_whatever_is_in_it(name: str, path: str) -> None:
+    with scripted(JOB) as script, client_of(script) as client:
+        client.models.get(name)
+        client.jobs.get(name)
+
+    assert [asked.path for asked in script.asked] == [f"/v1/models/{path}", f"/v1/jobs/{path}"]
