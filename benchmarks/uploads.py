@@ -1,9 +1,10 @@
 """P14: a large file through the API, beside copying and hashing it on the same disk.
 
 `python -m benchmarks.uploads` starts an API of its own over SQLite and a folder and uploads, in
-turns with the local copy, files that are new to it: in one request, and in parts. Every side ends with a second copy whose
-SHA-256 is known to be right. What the client has to hash itself is told apart: the digest of the
-whole, without which no upload begins, and (with `--digests`) those of the parts.
+turns with the local copy, files that are new to it: in one request, and in parts. Every side ends
+with a second copy whose SHA-256 is known to be right. What the client has to hash itself is told
+apart: the digest of the whole, without which no upload begins, and (with `--digests`) those of
+the parts.
 """
 
 from __future__ import annotations
