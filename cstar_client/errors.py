@@ -30,6 +30,17 @@ class DigestError(CstarError):
     """A downloaded file is not the one the service announced."""
 
 
+class NothingLeft(CstarError):
+    """A job has no artifacts, because it has not ended."""
+
+    def __init__(self, job: Mapping[str, Any]) -> None:
+        self.job = dict(job)
+        super().__init__(
+            f"{job['id']} is {job['status']} and has left nothing yet; wait for its end: "
+            f"cstar jobs watch {job['id']}"
+        )
+
+
 class InvalidSignature(CstarError):
     """A webhook's delivery is not from who holds the secret, or it is too old."""
 

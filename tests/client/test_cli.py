@@ -241,6 +241,20 @@ def test_artifacts_are_downloaded_and_their_paths_printed(
     assert document(cstar("download", job_id, "--json"))["files"] == [f"{job_id}/model.safetensors"]
 
 
+@pytest.mark.parametrize(("status", "code"), [("queued", 1), ("cancelled", 5)])
+def test_a_job_that_left_nothing_is_an_error_that_says_why(
+    cstar: Run, client: Client, world: World, status: str, code: int
+) -> None:
+    job = client.jobs.create(world.job_body())
+    if status == "cancelled":
+        client.jobs.cancel(job)
+    result = cstar("download", job["id"])
+
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert status in result.stderr
+    assert not Path(job["id"]).exists()
+
+
 def test_a_file_is_downloaded_into_a_folder_under_its_name(cstar: Run, client: Client) -> None:
     Path("weights.pt").write_bytes(archive())
     file = client.files.upload("weights.pt", purpose="checkpoint")

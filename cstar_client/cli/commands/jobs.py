@@ -21,6 +21,7 @@ from cstar_client.cli.tables import DEFAULT_ROWS, field, listing
 from cstar_client.cli.watching import watch
 from cstar_client.documents import Artifact, Job, JobFields
 from cstar_client.downloads import file_name
+from cstar_client.errors import JobCancelled, JobFailed, NothingLeft
 
 SUBMIT = [
     "cstar jobs submit resnet20.pth --data cifar10.npz --ratio 4 \\",
@@ -260,8 +261,19 @@ def download(
     session.write({"job_id": job["id"], "files": paths}, "\n".join(paths))
 
 
+def _say_why_nothing_is_left(job: Job) -> None:
+    if job["status"] == "cancelled":
+        raise JobCancelled(job)
+    if job["status"] == "failed":
+        raise JobFailed(job)
+    if job["status"] != "succeeded":
+        raise NothingLeft(job)
+
+
 def _save(session: Session, job: Job, folder: Path, only: list[str]) -> list[str]:
     artifacts: list[Artifact] = list(session.client.jobs.artifacts(job))
+    if not artifacts:
+        _say_why_nothing_is_left(job)
     kinds = sorted({artifact["kind"] for artifact in artifacts})
     if unknown := set(only) - set(kinds):
         words = f"{', '.join(sorted(unknown))}; {job['id']} has {', '.join(kinds) or 'nothing yet'}"
