@@ -195,6 +195,21 @@ def test_a_runner_that_hangs_after_the_loss_of_a_companion_says_so_and_ends(
     assert failure.message == "CompanionLost: process 1 of this job was ended with status 3"
 
 
+def test_where_processes_met_is_removed_once_none_can_write_there(tmp_path: Path) -> None:
+    room = tmp_path / "together.1"
+    room.mkdir()
+    writing = companion(
+        "import itertools\n"
+        f"for n in itertools.count(): open({str(room)!r} + f'/{{n % 500}}', 'w').close()"
+    )
+    while not any(room.iterdir()):
+        assert writing.process.poll() is None
+    with Companions(tmp_path, size=2, voice=Heard()) as group:
+        group._companions.append(writing)
+        group._rooms.append(room)
+    assert not room.exists()
+
+
 def test_what_a_companion_dies_of_before_it_answers_is_raised() -> None:
     failure = Failure(code="out_of_memory", message="no more", retryable=True)
     lost = companion(f"print({failure.model_dump_json()!r})")

@@ -8,6 +8,7 @@ torch.distributed for each phase; everything else is the runner's alone.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,6 +138,7 @@ class Companions:
     def __init__(self, folder: Path, *, size: int, voice: Voice) -> None:
         self._folder, self._size, self._voice = folder, size, voice
         self._companions: list[Companion] = []
+        self._rooms: list[Path] = []  # where they met
         self._ended: SimpleQueue[Companion] = SimpleQueue()
         self._apart = threading.Event()  # set while no phase is gone through together
         self._apart.set()
@@ -153,6 +155,8 @@ class Companions:
         self._apart.set()
         for companion in self._companions:
             companion.end()
+        for room in self._rooms:  # only now: who leaves a group writes to its meeting once more
+            shutil.rmtree(room)
 
     def accompany(self, phases: Sequence[Phase]) -> tuple[Phase, ...]:
         """Return the phases, those that train made to be gone through by all processes."""
@@ -164,12 +168,13 @@ class Companions:
         )
 
     def _run(self, phase: Phase, workbench: Workbench, state: State, observer: Observer) -> None:
-        with tempfile.TemporaryDirectory(prefix="together.", dir=self._folder) as name:
-            folder = Path(name)
-            state.save(folder / STATE_FILE)
-            with self._together(Order(phase=phase.name, folder=folder)) as world:
-                observer.event("training.shared", {"phase": phase.name, "processes": world.size})
-                phase.run(workbench, state, LeadersObserver(observer, world))
+        room = Path(tempfile.mkdtemp(prefix="together.", dir=self._folder))
+        self._rooms.append(room)
+        state.save(room / STATE_FILE)
+        with self._together(Order(phase=phase.name, folder=room)) as world:
+            observer.event("training.shared", {"phase": phase.name, "processes": world.size})
+            phase.run(workbench, state, LeadersObserver(observer, world))
+        (room / STATE_FILE).unlink()
 
     @contextmanager
     def _together(self, order: Order) -> Iterator[World]:
