@@ -7,6 +7,7 @@ have become a blob it finds the parts, afterwards the blob and the note that the
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from store import blobs as store
 from store import uploads
 from store.blobs import StoredBlob
 from store.database import AWAY
-from store.parts import Layout, PartsLost, hexdigest
+from store.parts import Layout, PartsLost
 from store.states import UploadStatus
 from store.tables import Upload, UploadPart
 
@@ -168,8 +169,11 @@ class _Attempt:
         )
 
     def _is_damaged(self, part: UploadPart) -> bool:
-        read = self.services.parts.read(self.claim.layout, part.number)
-        return hexdigest(read, self._on_chunk) != part.sha256
+        digest = hashlib.sha256()
+        for chunk in self.services.parts.read(self.claim.layout, part.number):
+            self._on_chunk()
+            digest.update(chunk)
+        return digest.hexdigest() != part.sha256
 
     def _without(self, numbers: range | list[int]) -> PartsMissing:
         with self.services.database.writing() as session:

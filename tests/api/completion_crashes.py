@@ -19,9 +19,9 @@ from sqlalchemy import event, select
 from api.dependencies import Services, open_services
 from api.uploads import completion
 from store import blobs as blob_module
-from store import parts as part_module
 from store import uploads
 from store.blobs import Disk
+from store.parts import objects as object_module
 from store.settings import Settings
 from store.tables import Upload
 from tests.store.crashes import OBJECT_STORE_CALLS, Countdown
@@ -61,7 +61,7 @@ def complete(services: Services) -> None:
 def die_at(services: Services, step: int) -> Countdown:
     """Have this process killed at that step of what it does from here on."""
     countdown = Countdown(step)
-    for module in (blob_module, part_module):
+    for module in (blob_module, object_module):
         for name in OBJECT_STORE_CALLS:
             call = getattr(module.obstore, name)
             if not hasattr(call, "stepped"):

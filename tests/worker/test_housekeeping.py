@@ -101,7 +101,8 @@ def test_an_upload_that_is_open_is_kept_for_its_day(shop: Shop) -> None:
     upload_id = begin_upload(shop, expiry_s=86400.0)
     keeper(shop).collect(orphans=True)
     assert upload_status(shop, upload_id) == UploadStatus.OPEN
-    assert len(shop.blobs.names("uploads/")) == 1
+    left = sorted(shop.blobs.names("uploads/"))
+    assert left == [f"uploads/{upload_id}.notes", f"uploads/{upload_id}.open"]
 
 
 def test_an_upload_whose_time_is_up_ends_and_leaves_no_bytes(shop: Shop) -> None:

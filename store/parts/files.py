@@ -1,0 +1,28 @@
+"""What is done with an open file: it is locked, and it is read in pieces."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+
+from store.blobs import CHUNK_BYTES
+
+
+@contextmanager
+def locked(descriptor: int, kind: int) -> Iterator[None]:
+    """Hold a lock of `fcntl` on a file, which all processes respect that ask for one."""
+    fcntl.flock(descriptor, kind)
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def chunks(file: FileIO, size: int) -> Iterator[memoryview]:
+    """Yield at most `size` bytes of a file, each time in the same memory."""
+    buffer = memoryview(bytearray(CHUNK_BYTES))
+    while size and (read := file.readinto(buffer[:size])):
+        size -= read
+        yield buffer[:read]
