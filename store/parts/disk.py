@@ -38,10 +38,10 @@ class DiskParts:
 
     def write(self, layout: Layout, number: int) -> PartWriter:
         """Begin a part; what it replaces is gone with the first byte."""
-        opened, notes = partial(self._opened, layout.upload_id), self._notes(layout.upload_id)
+        path, notes = self._open_file(layout.upload_id), self._notes(layout.upload_id)
+        opened = partial(FileIO, path)
         arrived = partial(self._prefixes.arrived, layout, number, opened, notes)
-        place = self._open_file(layout.upload_id)
-        return _DiskWriter(place, layout, number, notes=notes, arrived=arrived)
+        return _DiskWriter(path, layout, number, notes=notes, arrived=arrived)
 
     def found(self, _layout: Layout) -> None:
         """Only the service writes here."""
@@ -76,10 +76,10 @@ class DiskParts:
 
     def discard(self, upload_id: str) -> None:
         """Remove the file, under either name, and what is known of it."""
-        self._prefixes.take(upload_id)
         for path in (self._open_file(upload_id), self._sealed(upload_id)):
             path.unlink(missing_ok=True)
         self._notes(upload_id).remove()
+        self._prefixes.take(upload_id)
 
     def old(self, *, grace_s: float) -> set[str]:
         """Return the ids of uploads whose file nobody has written to for `grace_s`."""
@@ -102,17 +102,17 @@ class DiskParts:
             ThreadPoolExecutor(1) as beside,  # the disk works while the processor does
         ):
             flushed = beside.submit(self._disk.flush, f"{FOLDER}/{layout.upload_id}.sealed")
-            digest = self._begun(layout.upload_id, file)
+            digest = self._hashed_so_far(layout.upload_id, file)
             on_chunk()
-            for chunk in chunks(file, layout.bytes):
+            for chunk in chunks(file):
                 digest.update(chunk)
                 on_chunk()
             flushed.result()
         if (actual := digest.hexdigest()) != sha256:
             raise DigestMismatch(sha256, actual)
 
-    def _begun(self, upload_id: str, file: FileIO) -> hashlib._Hash:
-        """Return the hash of as much of the sealed file as was hashed, where it is read on."""
+    def _hashed_so_far(self, upload_id: str, file: FileIO) -> hashlib._Hash:
+        """Return the hash of the beginning of the sealed file, and go to where that ends."""
         prefix = self._prefixes.take(upload_id)
         if prefix is None or not prefix.is_of(file, self._notes(upload_id)):
             return hashlib.sha256()
@@ -141,10 +141,6 @@ class DiskParts:
             finally:
                 os.close(descriptor)
 
-    def _opened(self, upload_id: str) -> FileIO:
-        """Open the file so that it can be locked alone, also where that takes a writer (NFS)."""
-        return self._open_file(upload_id).open("r+b", buffering=0)
-
     def _reading(self, upload_id: str) -> FileIO:
         for path in (self._sealed(upload_id), self._open_file(upload_id)):
             with suppress(FileNotFoundError):
@@ -163,6 +159,7 @@ class _DiskWriter:
         self._number = number
         self._notes = notes
         self._arrived = arrived
+        self._noted = False
         self._start = self._offset = layout.start(number)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
 
@@ -171,13 +168,14 @@ class _DiskWriter:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
+        self._note_end()
 
     def write(self, chunks: Sequence[bytes]) -> None:
         """Write at once, unless the file was sealed."""
         rest = [memoryview(chunk) for chunk in chunks if chunk]
         with locked(self._descriptor, fcntl.LOCK_SH):
             self._check_open()
-            self._notes.add(self._number)
+            self._note_begin()
             while rest:
                 written = os.pwritev(self._descriptor, rest[:_AT_ONCE], self._offset)
                 self._offset += written
@@ -190,7 +188,19 @@ class _DiskWriter:
         """
         size = self._offset - self._start
         os.posix_fadvise(self._descriptor, self._start, size, os.POSIX_FADV_DONTNEED)
+        self._note_end()
         self._arrived()
+
+    def _note_begin(self) -> None:
+        if not self._noted:
+            self._notes.begin(self._number)
+            self._noted = True
+
+    def _note_end(self) -> None:
+        if self._noted:
+            self._noted = False
+            with suppress(OSError):  # without room, or without the upload; no part depends on it
+                self._notes.end(self._number)
 
     def _check_open(self) -> None:
         try:

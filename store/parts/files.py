@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
@@ -20,8 +21,8 @@ def locked(descriptor: int, kind: int) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-def chunks(file: FileIO, size: int) -> Iterator[memoryview]:
-    """Yield at most `size` bytes of a file, each time in the same memory."""
+def chunks(file: FileIO, size: int = sys.maxsize) -> Iterator[memoryview]:
+    """Yield the next `size` bytes of a file, or what it has, each time in the same memory."""
     buffer = memoryview(bytearray(CHUNK_BYTES))
     while size and (read := file.readinto(buffer[:size])):
         size -= read

@@ -1,69 +1,66 @@
 """The SHA-256 of a file that arrives in parts, begun before the last of them is there.
 
-The beginning of the file is hashed while later parts arrive, so that a completion has little left
-to read. But a part may be sent again after it was hashed, through any process. So whoever writes
-notes each write beforehand, under the lock it holds on the file; and whoever is about to hash a
-part looks how many notes there are, holding that lock alone. If no later note is of that part, its
-bytes are still those that were hashed. Notes are on the disk, hashes in memory: a process that
-starts anew begins anew.
+The process that receives parts hashes the beginning of the file meanwhile, so that a completion
+has little left to read. But a part may be sent again after it was hashed, through any process. So
+every writer notes when it begins with a part and when it is done, and a part is hashed only while
+nobody writes to it. If nobody has begun with it since, its bytes are still those that were hashed.
+Notes are on the disk, hashes in memory: a process that starts anew begins anew.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
+import logging
 import os
 import threading
+import time
 from array import array
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
 from store.parts.contracts import Layout
-from store.parts.files import chunks, locked
+from store.parts.files import chunks
 
 UPLOADS_KEPT = 256  # of more at once, those that nothing arrived of for longest are forgotten
-_NUMBER = "I"  # of a part; 4 bytes a note
+FRESH_S = 600.0  # what has lain on the disk for longer is read again, in case it rotted
+logger = logging.getLogger(__name__)
 
 
 class Notes:
-    """The number of a part for each write to it, in a file beside the parts."""
+    """Who writes to which part, in a file beside the parts; safe between processes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def add(self, number: int) -> None:
-        """Note that a part is about to be written to."""
-        with self._path.open("ab", buffering=0) as file:
-            file.write(array(_NUMBER, [number]).tobytes())
+    def begin(self, number: int) -> None:
+        """Note, before the first byte, that somebody writes to a part."""
+        self._add(number, os.O_CREAT)
+
+    def end(self, number: int) -> None:
+        """Note, after the last byte, that it is done; OSError if the notes are gone."""
+        self._add(-number, 0)
+
+    def read(self) -> array[int]:
+        """Return all notes: the number of a part, or minus it; ValueError if one is torn."""
+        notes = array("i")
+        with suppress(FileNotFoundError):
+            notes.frombytes(self._path.read_bytes())
+        return notes
 
     def remove(self) -> None:
         """Remove all notes."""
         self._path.unlink(missing_ok=True)
 
-    def read(self) -> array[int]:
-        """Return all notes."""
-        notes = array(_NUMBER)
-        with suppress(FileNotFoundError):
-            notes.frombytes(self._path.read_bytes())
-        return notes
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What there was when a part was about to be hashed: which file, and how many notes."""
-
-    file: tuple[int, int]
-    notes: int
-
-    @classmethod
-    def at(cls, file: FileIO, notes: Notes) -> _Look:
-        with locked(file.fileno(), fcntl.LOCK_EX):  # nobody is between a note and its write
-            return cls(_identity(file), len(notes.read()))
+    def _add(self, note: int, flags: int) -> None:
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | flags, 0o666)
+        try:
+            os.write(descriptor, array("i", [note]).tobytes())
+        finally:
+            os.close(descriptor)
 
 
 class Prefix:
@@ -72,9 +69,11 @@ class Prefix:
     def __init__(self, layout: Layout) -> None:
         self.digest = hashlib.sha256()
         self.bytes = 0
+        self.begun_at = time.monotonic()
         self._layout = layout
         self._arrived: set[int] = set()
-        self._looks: list[_Look] = []  # one for each part, taken before any byte of it was read
+        self._noted: list[int] = []  # for each part, how many notes there were before it was read
+        self._files: set[tuple[int, int]] = set()  # what was read; one file, if all is well
         self._ended = False
         self._growing = threading.Lock()
 
@@ -84,11 +83,11 @@ class Prefix:
 
     def grow(self, opened: Callable[[], FileIO], notes: Notes) -> None:
         """Hash the parts that come next, as far as they have arrived."""
-        with self._growing, suppress(FileNotFoundError), opened() as file:
+        with self._growing, opened() as file:
+            self._files.add(_identity(file))
             file.seek(self.bytes)
-            while not self._ended and (number := len(self._looks) + 1) in self._arrived:
-                self._looks.append(_Look.at(file, notes))
-                for chunk in chunks(file, self._layout.size(number)):
+            while not self._ended and self._begins_next(notes):
+                for chunk in chunks(file, self._layout.size(len(self._noted))):
                     self.digest.update(chunk)
                     self.bytes += len(chunk)
                     if self._ended:
@@ -102,11 +101,24 @@ class Prefix:
 
     def is_of(self, file: FileIO, notes: Notes) -> bool:
         """Whether a file that nobody can write to any more begins with what was hashed."""
-        identity = _identity(file)
-        return all(look.file == identity for look in self._looks) and not any(
-            number <= len(self._looks) and index >= self._looks[number - 1].notes
-            for index, number in enumerate(notes.read())
-        )
+        hashed = len(self._noted)
+        with suppress(ValueError):
+            return self._files <= {_identity(file)} and not any(
+                1 <= number <= hashed and index >= self._noted[number - 1]
+                for index, number in enumerate(notes.read())
+            )
+        return False
+
+    def _begins_next(self, notes: Notes) -> bool:
+        """Begin with the next part, unless it has not arrived or somebody writes to it."""
+        number = len(self._noted) + 1
+        if number not in self._arrived:
+            return False
+        noted = notes.read()
+        if noted.count(number) != noted.count(-number):
+            return False
+        self._noted.append(len(noted))
+        return True
 
 
 class Prefixes:
@@ -114,8 +126,9 @@ class Prefixes:
 
     def __init__(self) -> None:
         self._prefixes: OrderedDict[str, Prefix] = OrderedDict()
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._thread: threading.Thread | None = None  # while there is work; nobody waits for it
         self._changing = threading.Lock()
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="prefixes")
 
     def arrived(
         self, layout: Layout, number: int, opened: Callable[[], FileIO], notes: Notes
@@ -123,19 +136,39 @@ class Prefixes:
         """Begin to hash a part that has arrived, if all before it have."""
         with self._changing:
             prefix = self._prefixes.setdefault(layout.upload_id, Prefix(layout))
+            prefix.arrived(number)
             self._prefixes.move_to_end(layout.upload_id)
             if len(self._prefixes) > UPLOADS_KEPT:
                 self._prefixes.popitem(last=False)
-        prefix.arrived(number)
-        self._threads.submit(prefix.grow, opened, notes)
+            self._waiting.append(partial(prefix.grow, opened, notes))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="prefixes", daemon=True)
+                self._thread.start()
 
     def take(self, upload_id: str) -> Prefix | None:
-        """Return the prefix of an upload, which grows no more, and forget it."""
+        """Return the fresh prefix of an upload, which grows no more, and forget it."""
         with self._changing:
             prefix = self._prefixes.pop(upload_id, None)
-        if prefix:
-            prefix.end()
-        return prefix
+        if prefix is None:
+            return None
+        prefix.end()
+        return prefix if time.monotonic() - prefix.begun_at < FRESH_S else None
+
+    def _work(self) -> None:
+        while task := self._next_task():
+            try:
+                task()
+            except FileNotFoundError:
+                pass  # the upload is over
+            except Exception:  # its completion will read the file itself
+                logger.exception("an upload could not be hashed ahead of its completion")
+
+    def _next_task(self) -> Callable[[], None] | None:
+        with self._changing:
+            if not self._waiting:
+                self._thread = None
+                return None
+            return self._waiting.popleft()
 
 
 def _identity(file: FileIO) -> tuple[int, int]:

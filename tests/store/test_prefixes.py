@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
 import threading
+import time
 from collections.abc import Iterator
-from concurrent.futures import wait
+from dataclasses import replace
 from functools import partial
 from io import FileIO
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,17 +22,25 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from store.blobs import CHUNK_BYTES, BlobStore, DigestMismatch
-from store.parts import Layout, prefixes
+from store.blobs import BlobStore, DigestMismatch
+from store.parts import Layout, files, prefixes
 from store.parts.disk import DiskParts
 from store.parts.files import chunks
 from tests.support.threads import PATIENCE_S, at_once
 
 pwritev = os.pwritev
 
-PART, COUNT = 1000, 4
+PART, COUNT, CHUNK = 1000, 4, 250
 LAYOUT = Layout("upl_1", COUNT * PART - 10, PART)
+ALL_READ = COUNT * PART // CHUNK
 WRONG = "0" * 64
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_chunks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "CHUNK_BYTES", CHUNK)
+        yield
 
 
 def places(root: Path, count: int) -> list[DiskParts]:
@@ -46,7 +57,9 @@ def write(parts: DiskParts, number: int, content: bytes, *, layout: Layout = LAY
 
 def settle(parts: DiskParts) -> None:
     """Return when all has been hashed that can be."""
-    parts._prefixes._threads.submit(lambda: None).result()
+    if thread := parts._prefixes._thread:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
 
 
 def reads(parts: DiskParts, sha256: str, *, layout: Layout = LAYOUT) -> int:
@@ -73,12 +86,15 @@ WHOLE = hashlib.sha256(b"".join(map(content_of, range(1, COUNT + 1)))).hexdigest
 
 
 @pytest.mark.parametrize("order", [[1, 2, 3, 4], [4, 3, 2, 1], [2, 1, 4, 3]])
+@pytest.mark.parametrize("pauses", [False, True])
 def test_what_was_hashed_while_it_arrived_is_not_read_again(
-    tmp_path: Path, order: list[int]
+    tmp_path: Path, order: list[int], pauses: bool
 ) -> None:
     (parts,) = places(tmp_path, 1)
     for number in order:
         write(parts, number, content_of(number))
+        if pauses:
+            settle(parts)
     settle(parts)
     assert reads(parts, WHOLE) == 0
 
@@ -88,7 +104,7 @@ def test_what_another_process_received_is_read(tmp_path: Path) -> None:
     for number in range(1, COUNT + 1):
         write(first if number < COUNT else second, number, content_of(number))
     settle(first)
-    assert reads(first, WHOLE) == 1  # the last part
+    assert reads(first, WHOLE) == PART // CHUNK
 
 
 def test_a_process_that_begins_anew_reads_everything(tmp_path: Path) -> None:
@@ -96,7 +112,76 @@ def test_a_process_that_begins_anew_reads_everything(tmp_path: Path) -> None:
     for number in range(1, COUNT + 1):
         write(first, number, content_of(number))
     settle(first)
-    assert reads(second, WHOLE) == 1
+    assert reads(second, WHOLE) == ALL_READ
+
+
+def test_what_was_hashed_long_ago_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (parts,) = places(tmp_path, 1)
+    for number in range(1, COUNT + 1):
+        write(parts, number, content_of(number))
+    settle(parts)
+    with (tmp_path / "uploads" / "upl_1.open").open("r+b") as file:
+        file.write(b"rot")
+    later = time.monotonic() + prefixes.FRESH_S
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    actual, expected = found(parts, tmp_path)
+    assert actual == expected != WHOLE
+
+
+def test_the_uploads_that_nothing_arrived_of_for_longest_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefixes, "UPLOADS_KEPT", 2)
+    (parts,) = places(tmp_path, 1)
+    layouts = [replace(LAYOUT, upload_id=f"upl_{n}") for n in range(3)]
+    for number in range(1, COUNT + 1):
+        for layout in layouts[:2] if number < COUNT else [layouts[0], layouts[2]]:
+            write(parts, number, content_of(number), layout=layout)
+    write(parts, COUNT, content_of(COUNT), layout=layouts[1])
+    settle(parts)
+    assert list(parts._prefixes._prefixes) == ["upl_2", "upl_1"]
+    assert reads(parts, WHOLE, layout=layouts[1]) == ALL_READ
+
+
+def test_an_upload_that_is_discarded_is_forgotten_with_its_notes(tmp_path: Path) -> None:
+    (parts,) = places(tmp_path, 1)
+    with parts.write(LAYOUT, 1) as late:
+        late.write([b"x"])
+        write(parts, 2, content_of(2))
+        parts.discard(LAYOUT.upload_id)
+    assert not list((tmp_path / "uploads").iterdir())
+    assert not parts._prefixes._prefixes
+
+
+def test_what_cannot_be_hashed_ahead_is_read_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(file: FileIO, size: int) -> Iterator[memoryview]:
+        yield from islice(chunks(file, size), 2)
+        raise OSError(errno.EIO, "the disk did not answer")
+
+    (parts,) = places(tmp_path, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(prefixes, "chunks", broken)
+        write(parts, 1, content_of(1))
+        settle(parts)
+    assert "could not be hashed ahead" in caplog.text
+    for number in range(2, COUNT + 1):
+        write(parts, number, content_of(number))
+    settle(parts)
+    reads(parts, WHOLE)
+
+
+def test_torn_notes_are_no_notes(tmp_path: Path) -> None:
+    (parts,) = places(tmp_path, 1)
+    for number in range(1, COUNT + 1):
+        write(parts, number, content_of(number))
+    settle(parts)
+    with (tmp_path / "uploads" / "upl_1.notes").open("ab") as notes:
+        notes.write(b"x")
+    assert reads(parts, WHOLE) == ALL_READ
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
@@ -108,7 +193,7 @@ def test_a_part_that_is_sent_again_after_it_was_hashed_is_read(
         write(first, number, content_of(number) if number != 2 else b"x" * PART)
     settle(first)
     write(second if elsewhere else first, 2, content_of(2))
-    assert reads(first, WHOLE) == 1
+    assert reads(first, WHOLE) == ALL_READ
 
 
 def test_a_writer_that_does_not_finish_is_noticed_too(tmp_path: Path) -> None:
@@ -162,12 +247,22 @@ def test_a_part_is_not_hashed_between_the_note_of_a_write_and_the_write(
     assert noted.wait(PATIENCE_S)
     for number in range(1, COUNT + 1):
         write(first, number, content_of(number))
-    hashed = first._prefixes._threads.submit(lambda: None)
-    wait([hashed], timeout=0.5)  # it waits for the write; one that did not would be done by now
+    settle(first)
     go_on.set()
-    thread.join()
+    thread.join(PATIENCE_S)
     actual, expected = found(first, tmp_path)
     assert actual == expected != WHOLE
+
+
+def test_writers_of_other_parts_do_not_keep_one_from_being_hashed(tmp_path: Path) -> None:
+    (parts,) = places(tmp_path, 1)
+    with parts.write(LAYOUT, COUNT) as writing:
+        writing.write([content_of(COUNT)[:10]])
+        for number in range(1, COUNT):
+            write(parts, number, content_of(number))
+        settle(parts)
+        writing.write([content_of(COUNT)[10:]])
+    assert reads(parts, WHOLE) == PART // CHUNK
 
 
 def test_what_a_late_writer_puts_elsewhere_is_not_of_the_file(tmp_path: Path) -> None:
@@ -180,18 +275,31 @@ def test_what_a_late_writer_puts_elsewhere_is_not_of_the_file(tmp_path: Path) ->
     write(second, 1, b"x" * PART)
     settle(second)
     second.reopen(LAYOUT)
-    assert reads(second, WHOLE) == 1
+    assert reads(second, WHOLE) == ALL_READ
 
 
 def test_hashing_stops_in_the_midst_of_a_part_when_the_upload_is_completed(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layout = Layout("upl_1", 64 * CHUNK_BYTES, 64 * CHUNK_BYTES)
     (parts,) = places(tmp_path, 1)
-    for _ in range(5):
-        write(parts, 1, bytes(layout.bytes), layout=layout)
-        actual, expected = found(parts, tmp_path, layout=layout)
-        assert actual == expected
+    in_the_midst = threading.Event()
+
+    def slow(file: FileIO, size: int) -> Iterator[memoryview]:
+        for count, chunk in enumerate(chunks(file, size)):
+            if count == 2:
+                in_the_midst.set()
+                assert ended.wait(PATIENCE_S)
+            yield chunk
+
+    ended = threading.Event()
+    monkeypatch.setattr(prefixes, "chunks", slow)
+    for number in range(1, COUNT + 1):
+        write(parts, number, content_of(number))
+    assert in_the_midst.wait(PATIENCE_S)
+    prefix = parts._prefixes._prefixes[LAYOUT.upload_id]
+    monkeypatch.setattr(prefix, "_ended", True)
+    ended.set()
+    assert reads(parts, WHOLE) == ALL_READ - 3
 
 
 def test_writers_at_once_do_not_confuse_it(tmp_path: Path) -> None:
