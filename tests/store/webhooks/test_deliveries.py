@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -66,17 +66,12 @@ def fail_for(
 ) -> WebhookDelivery:
     """Fail an attempt: however long it takes, the next is due `expected_s` after this failure."""
     wait = timedelta(seconds=expected_s)
-    earliest = clock(database) + wait
+    earliest = rows.now(database) + wait
     delivery = attempt(database, endpoint_id, outcome, jitter=jitter)
-    latest = clock(database) + wait
+    latest = rows.now(database) + wait
     assert delivery.next_attempt_at is not None
     assert earliest <= delivery.next_attempt_at <= latest
     return delivery
-
-
-def clock(database: Database) -> datetime:
-    with database.reading() as session:
-        return database_now(session)
 
 
 def exhaust(database: Database, endpoint_id: str) -> Iterator[WebhookDelivery]:
