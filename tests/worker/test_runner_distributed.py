@@ -121,7 +121,6 @@ def together(said: list[AnyMessage]) -> list[str]:
     return [str(data["phase"]) for data in events]
 
 
-@pytest.mark.timeout(600)  # six processes start; seconds on a free machine, minutes on a busy one
 def test_a_job_of_two_processes_stops_at_sigterm_and_goes_on_to_its_result(
     folder: Path, choose_sandbox: Choose
 ) -> None:
