@@ -326,7 +326,7 @@ def test_the_commands_save_and_restore(saved: Path, tmp_path: Path) -> None:
     done = [
         subprocess.run(
             [sys.executable, "-m", "stack", *step],
-            check=False, capture_output=True, text=True, timeout=60,
+            check=False, capture_output=True, text=True,
         )
         for step in steps
     ]  # fmt: skip

@@ -276,7 +276,6 @@ def test_the_key_is_all_that_the_command_prints(sqlite_database: Database) -> No
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
     )
     assert owner(sqlite_database, ended.stdout.removesuffix("\n")) is not None
     assert "vision" in ended.stderr

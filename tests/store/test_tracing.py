@@ -156,7 +156,7 @@ def test_spans_reach_a_collector_as_otlp_over_http(
 ) -> None:
     address, received = collector
     environment = os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": address}
-    subprocess.run([sys.executable, "-c", SENT], check=True, env=environment, timeout=60)
+    subprocess.run([sys.executable, "-c", SENT], check=True, env=environment)
     path, body = received.get(timeout=60)
     (resource,) = ExportTraceServiceRequest.FromString(body).resource_spans
     (scope,) = resource.scope_spans
