@@ -19,7 +19,7 @@ from store.database import Database
 from store.migrate import upgrade
 from store.settings import Settings
 
-READY_WITHIN_S = 60.0
+READY_WITHIN_S = 120.0
 STOP_MARGIN_S = 5.0
 
 

@@ -19,8 +19,8 @@ def new_id(prefix: str) -> str:
     Those of one process are in the order in which they were made, within a millisecond too.
     """
     global _last  # noqa: PLW0603
-    moment = time.time_ns() // 1_000_000
     with _lock:
+        moment = time.time_ns() // 1_000_000
         number = moment << 80 | secrets.randbits(80)
         if _last >> 80 == moment:
             number = max(number, _last + 1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from store.blobs import BlobStore
@@ -17,6 +18,9 @@ from store.migrate import upgrade
 from tests.support import databases, postgres, requirements
 
 DIALECTS = ["sqlite", "postgresql"]
+
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:

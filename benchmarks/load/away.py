@@ -10,7 +10,7 @@ import httpx
 
 from benchmarks.load.service import Service
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0  # a call that died with the broker is made again after `redispatch_s`
 
 
 @dataclass(frozen=True)

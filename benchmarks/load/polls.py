@@ -67,18 +67,20 @@ class Poller:
 def poll_for(
     url: str, headers: Mapping[str, str], *, seconds: float, connections: int
 ) -> list[float]:
-    """Poll from several connections at once; returns the time of every poll in seconds."""
+    """Poll from several connections, each at least once; returns every poll's time in seconds."""
     took: list[float] = []
     deadline = time.perf_counter() + seconds
 
     def work() -> None:
         poller = Poller(url, headers)
-        began = time.perf_counter()
-        while began < deadline:
+        ended = time.perf_counter()
+        while True:
+            began = ended
             poller.poll()
             ended = time.perf_counter()
             took.append(ended - began)
-            began = ended
+            if ended >= deadline:
+                break
         poller.close()
 
     threads = [threading.Thread(target=work) for _ in range(connections)]

@@ -26,7 +26,7 @@ from store.settings import Settings
 from store.states import Status
 from store.tables import Dataset, File, Model
 
-READY_WITHIN_S = 60.0
+READY_WITHIN_S = 180.0
 GRACE_S = 20.0
 SHAPE = {"shape": [3, 8, 8], "mean": [0.5] * 3, "std": [0.2] * 3}
 

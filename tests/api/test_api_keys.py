@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +32,16 @@ def made(client: Any, **fields: Any) -> dict[str, Any]:
 
 def holder(app: FastAPI, document: dict[str, Any]) -> Any:
     return client_of(app, {"Authorization": f"Bearer {document['key']}"})
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The time of the database and of this process, which only a test moves."""
+    now, monotonic = datetime.now(UTC), time.monotonic()
+    moved = SimpleNamespace(by_s=0.0)
+    monkeypatch.setattr("store.database._clock", lambda _: now + timedelta(seconds=moved.by_s))
+    monkeypatch.setattr("api.known_keys.time.monotonic", lambda: monotonic + moved.by_s)
+    return moved
 
 
 def moment(text: str) -> datetime:
@@ -73,15 +84,12 @@ def test_a_key_knows_who_made_it_and_when_it_ends(client: Any) -> None:
 
 
 def test_a_key_that_has_expired_is_refused_at_once_although_it_was_just_used(
-    client: Any, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+    client: Any, app: FastAPI, clock: SimpleNamespace
 ) -> None:
     document = made(client, expires_in_s=3)
     reader = holder(app, document)
     assert reader.get("/v1/jobs").status_code == 200
-    later = datetime.now(UTC) + timedelta(seconds=3)
-    ahead = time.monotonic() + 3
-    monkeypatch.setattr("store.database._clock", lambda _: later)
-    monkeypatch.setattr("api.known_keys.time.monotonic", lambda: ahead)
+    clock.by_s = 3.0
     refused = reader.get("/v1/jobs")
     assert (refused.status_code, "expired" in refused.json()["detail"]) == (401, True)
 
@@ -121,6 +129,7 @@ def test_a_key_that_is_revoked_is_refused_at_once_although_it_was_just_used(
     assert client.post(f"{PATH}/{document['id']}/revoke").json() == revoked
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_rotated_key_and_its_successor_both_work_meanwhile(client: Any, app: FastAPI) -> None:
     old = made(client, expires_in_s=7200)
     new = client.post(f"{PATH}/{old['id']}/rotate", json={"overlap_s": 60}).json()
@@ -131,7 +140,7 @@ def test_a_rotated_key_and_its_successor_both_work_meanwhile(client: Any, app: F
     for document in (old, new):
         assert holder(app, document).get("/v1/jobs").status_code == 200
     ends = moment(client.get(f"{PATH}/{old['id']}").json()["expires_at"])
-    assert ends - moment(new["created_at"]) < timedelta(seconds=61)
+    assert ends - moment(new["created_at"]) == timedelta(seconds=60)
 
 
 def test_a_key_may_rotate_itself_and_end_at_once(client: Any, app: FastAPI) -> None:
@@ -142,11 +151,12 @@ def test_a_key_may_rotate_itself_and_end_at_once(client: Any, app: FastAPI) -> N
     assert holder(app, new).get("/v1/jobs").status_code == 403
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_rotation_lets_the_old_key_go_on_for_a_day(client: Any) -> None:
     old = made(client)
     new = client.post(f"{PATH}/{old['id']}/rotate").json()
     ends = moment(client.get(f"{PATH}/{old['id']}").json()["expires_at"])
-    assert abs(ends - moment(new["created_at"]) - timedelta(days=1)) < timedelta(seconds=1)
+    assert ends - moment(new["created_at"]) == timedelta(days=1)
 
 
 def test_a_key_that_has_ended_is_not_rotated(client: Any) -> None:

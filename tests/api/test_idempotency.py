@@ -25,6 +25,7 @@ from store.tables import Dataset, IdempotencyKey, Job, Model
 from tests.api.world import AS_CHECKPOINT, AS_DATASET, MODEL, World, archive
 from tests.support import rows
 from tests.support.server import SECRET, serving
+from tests.support.threads import PATIENCE_S
 
 KEY = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
 PARALLEL = 20
@@ -210,7 +211,10 @@ def test_a_first_request_that_takes_long_is_not_waited_for(
             idempotency.claim(second, **place)
 
 
-def test_the_second_takes_over_when_the_first_is_undone(postgresql_database: Database) -> None:
+def test_the_second_takes_over_when_the_first_is_undone(
+    postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "PATIENCE_MS", 60_000)
     tenant_id = rows.add_tenant(postgresql_database)
     place = {"tenant_id": tenant_id, "key": "k", "fingerprint": "f"}
     claimed = threading.Event()
@@ -223,7 +227,7 @@ def test_the_second_takes_over_when_the_first_is_undone(postgresql_database: Dat
 
     with ThreadPoolExecutor() as pool:
         undone = pool.submit(first)
-        assert claimed.wait(10)
+        assert claimed.wait(PATIENCE_S)
         with postgresql_database.writing() as session:
             assert idempotency.claim(session, **place) is None
         undone.result()

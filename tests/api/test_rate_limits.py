@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI, Request
 from sqlalchemy import select
 
+from api import rate_limits
 from api.jobs import event_stream
 from api.known_keys import KnownKeys
 from api.rate_limits import Counts, RateLimits, _address
@@ -181,7 +182,10 @@ class TestNoLimit:
 
 class TestRedis:
     @pytest.fixture
-    def settings(self, settings: Settings, tmp_path: Path) -> Iterator[Settings]:
+    def settings(
+        self, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[Settings]:
+        monkeypatch.setattr(rate_limits, "PATIENCE_S", 60.0)
         with broker("redis", tmp_path) as server:
             server.start()
             yield settings.model_copy(update={"rate_limit_url": server.url})
@@ -198,6 +202,9 @@ class TestRedisThatIsAway:
     def settings(self, settings: Settings) -> Settings:
         return settings.model_copy(update={"rate_limit_url": "redis://127.0.0.1:9/0"})
 
-    def test_requests_go_on(self, client: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def test_requests_go_on(
+        self, client: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rate_limits, "RECOVER_S", 3600.0)
         assert statuses(client, "/v1/jobs", 5) == [200] * 5
         assert caplog.text.count("requests are not counted") == 1

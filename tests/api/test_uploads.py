@@ -497,7 +497,7 @@ def test_a_part_that_rotted_is_found_and_asked_for_again(
 def test_the_store_itself_takes_parts_at_presigned_urls(client: Any, sender: Sender) -> None:
     upload = sender.begin()
     assert [part["number"] for part in upload["presigned_parts"]] == upload["missing_parts"]
-    with httpx.Client(trust_env=False) as outside:
+    with httpx.Client(trust_env=False, timeout=60.0) as outside:
         for part in upload["presigned_parts"][1:]:
             answer = outside.put(part["url"], content=sender.piece(part["number"]))
             assert answer.status_code == 200
@@ -514,7 +514,7 @@ def test_what_a_client_gave_the_store_is_checked_like_all_else(
     app: FastAPI, sender: Sender
 ) -> None:
     upload = sender.begin()
-    with httpx.Client(trust_env=False) as outside:
+    with httpx.Client(trust_env=False, timeout=60.0) as outside:
         outside.put(upload["presigned_parts"][0]["url"], content=b"too short")
         outside.put(upload["presigned_parts"][1]["url"], content=b"x" * PART)
     assert sender.look(upload)["missing_parts"] == [n for n in range(1, COUNT + 1) if n != 2]
@@ -536,7 +536,7 @@ def test_a_part_that_is_cut_short_in_the_store_is_asked_for_again(
     services = app.state.services
     claimed = completion.claim(services, upload["id"], tenant_id=owner[0])
     assert claimed is not None
-    assert httpx.put(presigned[2], content=b"").status_code == 200
+    assert httpx.put(presigned[2], content=b"", timeout=60.0).status_code == 200
     with pytest.raises(PartsMissing):
         completion.carry_out(services, claimed)
     assert sender.look(upload)["missing_parts"] == [2]

@@ -90,9 +90,7 @@ def test_a_completion_killed_at_any_step_is_done_by_the_next(url: str, tmp_path:
     content = content_of(2 * PART + 1)
     prepare(tmp_path, content)
     command = [sys.executable, "-m", "tests.api.completion_crashes", str(tmp_path), url]
-    run = subprocess.run(
-        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
-    )
+    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     killed = int(run.stdout)
     assert killed > 10
@@ -138,7 +136,8 @@ class Resumer:
             "sha256": hashlib.sha256(self.content).hexdigest(),
             "part_bytes": PART,
         }
-        url = self.client.post("/v1/uploads", json=body).raise_for_status().json()["urls"]["self"]
+        opened = self.client.post("/v1/uploads", json=body, timeout=60.0).raise_for_status().json()
+        url = opened["urls"]["self"]
         return dict(until(lambda: self._go_on(url), "the upload to be completed"))
 
     def _go_on(self, url: str) -> dict[str, Any] | None:
@@ -193,7 +192,7 @@ def client_of(address: str, database: Database) -> httpx.Client:
         tenant_id = create_tenant(session, "owner").id
         key = create_key(session, tenant_id=tenant_id, name="first", secret_key=SECRET)
     headers = {"Authorization": f"Bearer {key}"}
-    return httpx.Client(base_url=address, headers=headers, timeout=30.0, trust_env=False)
+    return httpx.Client(base_url=address, headers=headers, timeout=120.0, trust_env=False)
 
 
 def test_an_api_that_is_killed_again_and_again_loses_nothing(

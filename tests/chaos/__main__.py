@@ -53,7 +53,6 @@ def campaign(broker_name: str, database_name: str, arguments: argparse.Namespace
         step_s=0.1,
         gap_s=(0.2, 2.5),
         compressions=arguments.compressions,
-        ends_within_s=600.0,
     )
     with tempfile.TemporaryDirectory() as name, _database(database_name, Path(name)) as database:
         data_dir = Path(name) / "data"

@@ -54,7 +54,7 @@ class Plan:
     step_s: float = 0.05
     gap_s: tuple[float, float] = (0.1, 1.0)
     workers: int = 2
-    ends_within_s: float = 240.0
+    ends_within_s: float = 600.0
     compressions: int = 0  # real ones, of the demo's network
 
 

@@ -37,7 +37,7 @@ class Link(Protocol):
 
 def cut_off_whoever_works(site: Site, links: dict[str, Link], workers: list[Child]) -> None:
     """Cut the worker that has a job off in the middle of it, and look at what becomes of both."""
-    job_id = site.add_job(seed=5, step_s=0.1)
+    job_id = site.add_job(seed=5, hold_at=STEPS_A_PHASE + 2)
     site.await_step(job_id, STEPS_A_PHASE + 2)
     far, near = sorted(workers, key=lambda worker: not site.works_on(worker, job_id))
     left = site.job(job_id)

@@ -19,7 +19,7 @@ from cstar_client.transport import Transport
 from store.blobs import BlobStore
 from tests.api.world import archive
 from tests.client.conftest import QUICKLY, Access, Service, new_access, served
-from tests.e2e.watching import until
+from tests.e2e.watching import PATIENCE_S, until
 from tests.store.places import BUCKET, s3_server
 from tests.support.breaking import breaking
 
@@ -30,8 +30,9 @@ CHECKOUT = Path(__file__).parents[2]
 KILLED_AT = uploads.PARALLEL * PART_BYTES + 1
 PERSISTENT = Retries(attempts=50, first_s=0.01, most_s=0.05)
 STANDING_STILL = """
-import sys, threading
+import signal, sys, threading
 from cstar_client import Client
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 def stand_still(done, total):
     if done >= int(sys.argv[4]):
         print("here", flush=True)
@@ -136,7 +137,7 @@ def test_ctrl_c_waits_for_no_part_that_stands_still(access: Access, large_file: 
         assert process.stdout.readline() == b"here\n"
         process.send_signal(signal.SIGINT)
         try:
-            assert process.wait(timeout=20) == -signal.SIGINT
+            assert process.wait(timeout=PATIENCE_S) == -signal.SIGINT
         finally:
             process.kill()
 

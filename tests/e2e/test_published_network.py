@@ -48,14 +48,12 @@ def _body(model_id: str, dataset_id: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.timeout(900)
 def test_a_quick_job_at_4x_succeeds(job: Job) -> None:
     assert job["status"] == "succeeded", job["error"]
     assert job["result"]
     assert job["result"]["ratio"] >= 4.0
 
 
-@pytest.mark.timeout(900)
 def test_the_report_gives_the_published_accuracy_of_the_uploaded_network(
     client: Client, job: Job, tmp_path: Path
 ) -> None:

@@ -44,7 +44,6 @@ IN_SHELL = {
         ]
     ),
 }
-pytestmark = pytest.mark.timeout(900)
 
 
 def block(language: str) -> str:

@@ -12,7 +12,7 @@ from cstar_client import Client
 from cstar_client.documents import Event
 from stack.embedded import Stack
 
-PATIENCE_S = 90.0
+PATIENCE_S = 240.0  # only what hangs takes so long
 LOOK_S = 0.05
 
 

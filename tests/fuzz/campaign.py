@@ -16,6 +16,7 @@ import httpx
 from tests.fuzz import facts
 from tests.fuzz.service import METRICS_TOKEN, Service
 
+PATIENCE_S = 120.0  # only what hangs takes so long
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "openapi.json"
 # What the contract cannot say in JSON Schema (targets out of reach, a model that is not ready, a
@@ -88,8 +89,10 @@ def run(service: Service, folder: Path, plan: Plan, *, shown: bool = False) -> O
     )
     found = json.loads(report.read_text("utf-8")) if report.exists() else {}
     log = service.process.log.read_text("utf-8", errors="replace")
-    works = httpx.get(f"{service.url}/v1/jobs", headers=service.headers).is_success
-    return Outcome(done.returncode, done.stdout or "", found, _TRACEBACK.findall(log), works)
+    jobs = httpx.get(f"{service.url}/v1/jobs", headers=service.headers, timeout=PATIENCE_S)
+    return Outcome(
+        done.returncode, done.stdout or "", found, _TRACEBACK.findall(log), jobs.is_success
+    )
 
 
 def configuration(service: Service, folder: Path, plan: Plan) -> str:
@@ -97,6 +100,7 @@ def configuration(service: Service, folder: Path, plan: Plan) -> str:
     users = folder / "users.json"
     users.write_text(json.dumps(_users(service)), "utf-8")
     lines = [
+        f"request-timeout = {PATIENCE_S}",
         "[checks]",
         "enabled = true",
         f"positive_data_acceptance.expected-statuses = {json.dumps(_REFUSALS)}",

@@ -52,7 +52,8 @@ def service(folder: Path) -> Iterator[Service]:
     _, stranger_key = _tenant(database, "stranger")
     world = World(database, BlobStore((folder / "blobs").as_uri()), owner_id)
     with serving(database, folder, **SETTINGS) as (url, process):
-        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {owner_key}"}) as client:
+        headers = {"Authorization": f"Bearer {owner_key}"}
+        with httpx.Client(base_url=url, headers=headers, timeout=60.0) as client:
             things = fill(world, client)
         yield Service(url, process, owner_key, stranger_key, things)
     database.dispose()

@@ -29,7 +29,7 @@ from tests.support import rows
 QUICK = (doctor._python, doctor._database, doctor._broker, doctor._blobs, doctor._disk,
          doctor._secret, doctor._limits)  # fmt: skip
 GOOD_SECRET = "0123456789abcdef" * 4
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture
@@ -181,9 +181,7 @@ def test_the_command_checks_everything_and_its_status_tells(
         "CSTAR_SECRET_KEY": GOOD_SECRET,
     }
     command = [sys.executable, "-m", "stack", "doctor", "--json"]
-    done = subprocess.run(
-        command, env=environment, check=False, capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     findings = [json.loads(text) for text in done.stdout.splitlines()]
     statuses = {one["check"]: one["status"] for one in findings}
 

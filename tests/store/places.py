@@ -66,7 +66,7 @@ class S3Server:
 
     def request(self, method: str, path: str, query: str = "", content: bytes = b"") -> str:
         """Send an unsigned request past the blob store."""
-        with httpx.Client(trust_env=False) as http:
+        with httpx.Client(trust_env=False, timeout=60.0) as http:
             answer = http.request(method, f"{self.url}/{path}?{query}", content=content)
         return answer.raise_for_status().text
 

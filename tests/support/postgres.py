@@ -42,7 +42,7 @@ def server() -> Iterator[str]:
 def answers(url: str) -> bool:
     """Tell whether a server lets us in at `url`."""
     try:
-        psycopg.connect(url, connect_timeout=2).close()
+        psycopg.connect(url, connect_timeout=30).close()
     except psycopg.OperationalError:
         return False
     return True
@@ -145,7 +145,7 @@ def _run(owner: str | None, *command: str | Path) -> None:
         user=owner,
         stdout=subprocess.DEVNULL,  # a pipe would stay open in the server
         stderr=subprocess.DEVNULL,
-        timeout=60,
+        timeout=180,
     )
     if result.returncode != 0:
         raise Unavailable(f"{NAMED_BY} is not set, {LOCAL} does not answer, {command[0]} failed")

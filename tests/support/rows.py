@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -354,6 +354,12 @@ def events(database: Database, job_id: str) -> list[JobEvent]:
 
 def event_types(database: Database, job_id: str) -> list[str]:
     return [event.type for event in events(database, job_id)]
+
+
+def now(database: Database) -> datetime:
+    """Return what the database's own clock says."""
+    with database.reading() as session:
+        return database_now(session)
 
 
 def count(database: Database, table: type[Base]) -> int:

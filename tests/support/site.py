@@ -27,7 +27,7 @@ from tests.support.brokers import Broker
 QUEUE = "cpu.default"
 CHECKOUT = Path(__file__).resolve().parents[2]
 BEATS = {
-    "lease_s": 3.0,
+    "lease_s": 15.0,  # no stall of the machine takes an attempt from a worker that lives
     "heartbeat_s": 0.3,
     "redispatch_s": 1.5,
     "scheduler_interval_s": 0.1,
@@ -84,8 +84,8 @@ class Site:
         child.process.send_signal(signal.SIGTERM)
         return child.process.wait(timeout=within_s)
 
-    def add_job(self, *, seed: int = 0, step_s: float = 0.01, priority: int = 0) -> str:
-        """Queue a small job as a request does."""
+    def add_job(self, *, seed: int = 0, priority: int = 0, **pace: Any) -> str:
+        """Queue a small job as a request does; `pace`: of `small.request`."""
         with self.database.writing() as session:
             tenant_id = session.get_one(rows.Model, self._subject.model_id).tenant_id
             job = submit(
@@ -93,7 +93,7 @@ class Site:
                 tenant_id=tenant_id,
                 kind=JobKind.COMPRESS,
                 queue=QUEUE,
-                request=small.request(seed=seed, step_s=step_s),
+                request=small.request(seed=seed, **{"step_s": 0.01, **pace}),
                 model_id=self._subject.model_id,
                 dataset_id=self._subject.dataset_id,
                 priority=priority,

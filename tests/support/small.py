@@ -25,7 +25,10 @@ STAMPS = "CSTAR_TEST_STAMPS"
 
 @dataclass(frozen=True)
 class Stamp:
-    """A line of a runner: `start`, `step` (about to be taken) or `end`, on the monotonic clock."""
+    """A line of a runner: `start`, `step` (about to be taken), `held` in it, or `end`.
+
+    `at`: on the monotonic clock.
+    """
 
     attempt: str
     process: str
@@ -66,9 +69,12 @@ def add_subject(database: Database, blobs: BlobStore, tenant_id: str) -> SmallSu
     return SmallSubject(model_id, dataset_id)
 
 
-def request(*, seed: int, step_s: float) -> dict[str, Any]:
-    """Return what the small runner reads of a job's request."""
-    return {"seed": seed, "labels": {"step_s": str(step_s)}}
+def request(*, seed: int, step_s: float, hold_at: int = STEPS) -> dict[str, Any]:
+    """Return what the small runner reads of a job's request.
+
+    `hold_at`: the step that the first attempt does not leave until it is ended.
+    """
+    return {"seed": seed, "labels": {"step_s": str(step_s), "hold_at": str(hold_at)}}
 
 
 def expected(seed: int) -> str:

@@ -51,13 +51,20 @@ def resume(seed: int) -> dict:
     return json.loads(saved.read_text()) if saved.exists() else {"chain": str(seed), "step": 0}
 
 
-def take_step(state: dict, step_s: float) -> None:
+def wait(step: int, step_s: float, *, held: bool) -> None:
+    """Wait for as long as a step takes, or while it is held until SIGTERM comes."""
+    while not (heard := signal.sigtimedwait({signal.SIGTERM}, step_s)) and held:
+        stamp("held", step)
+    if heard:
+        stopping.append(True)
+
+
+def take_step(state: dict, step_s: float, *, held: bool) -> None:
     step = state["step"]
     phase = PHASES[step // STEPS_A_PHASE]
     say("progress", phase=phase, progress=step / STEPS)
     stamp("step", step)
-    if signal.sigtimedwait({signal.SIGTERM}, step_s):
-        stopping.append(True)
+    wait(step, step_s, held=held)
     state.update(chain=link(state["chain"], step), step=step + 1)
     finished = state["step"] % STEPS_A_PHASE == 0
     if finished or state["step"] % STEPS_A_CHECKPOINT == 0:
@@ -69,9 +76,11 @@ def main() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     stamp("start", 0)
     request = json.loads((folder / "spec.json").read_text())["request"]
-    state, step_s = resume(request["seed"]), float(request["labels"]["step_s"])
+    labels = request["labels"]
+    state, step_s = resume(request["seed"]), float(labels["step_s"])
+    held_at = int(labels["hold_at"]) if folder.name.endswith(".1") else None
     while state["step"] < STEPS and not stopping:
-        take_step(state, step_s)
+        take_step(state, step_s, held=state["step"] == held_at)
     if state["step"] < STEPS:
         save(state, phase=PHASES[state["step"] // STEPS_A_PHASE], finished=False)
         stamp("end", state["step"])

@@ -14,7 +14,7 @@ from store.database import Database
 
 T = TypeVar("T")
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0  # only what hangs takes so long
 POLL_S = 0.005
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import httpx
 
 from stack.children import Child
 from tests.e2e.watching import until
+from tests.support.brokers import free_port
 
 STOP_S = 20.0
 # `mlflow-skinny` serves by gunicorn; the other server would need pandas, pyarrow and more.
@@ -25,8 +25,7 @@ _ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_T
 def tracking_server(folder: Path) -> Iterator[str]:
     """Yield the address of a running server, which is stopped afterwards."""
     folder.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     child = Child("mlflow", _command(folder, port), folder / "mlflow.log", _ENVIRONMENT)
     child.start()
     assert child.process is not None

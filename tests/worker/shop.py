@@ -22,7 +22,7 @@ from worker.supervisor import run_attempt
 
 UNDER_WAY = Event(name="under.way", data={})
 WEIGHTS, IMAGES, UPLOAD = b"weights", b"images", b"an upload"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)

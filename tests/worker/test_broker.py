@@ -162,7 +162,6 @@ def celery(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.Co
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
         env={**ours, "CSTAR_DATA_DIR": str(tmp_path), **environment},
     )
 

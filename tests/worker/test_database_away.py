@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import pytest
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -37,10 +39,6 @@ class Moody(Database):
             yield session
 
 
-def work_on(shop: Shop, job_id: str, refused: range) -> None:
-    shop.make(replace(shop.attempt(job_id), database=Moody(shop.database, refused)))
-
-
 def test_what_was_said_while_the_database_was_away_is_written_when_it_is_back(
     shop: Shop, runner: FakeRunner
 ) -> None:
@@ -55,7 +53,8 @@ def test_what_was_said_while_the_database_was_away_is_written_when_it_is_back(
         )
     )
     job_id = shop.add_job()
-    work_on(shop, job_id, range(1, 4))
+    moody = Moody(shop.database, range(1, 4))
+    shop.make(replace(shop.attempt(job_id), database=moody))
     job = shop.job(job_id)
 
     assert (job.state, job.metric_count) == (JobState.SUCCEEDED, 1)
@@ -65,11 +64,17 @@ def test_what_was_said_while_the_database_was_away_is_written_when_it_is_back(
 
 
 def test_nobody_works_on_once_the_lease_has_run_out_without_a_database(
-    shop: Shop, runner: FakeRunner
+    shop: Shop, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner.does(say(UNDER_WAY), FOREVER)
     job_id = shop.add_job()
-    work_on(shop.with_settings(lease_s=0.1), job_id, range(1, 10**9))
+    moody, clock = Moody(shop.database, range(1, 10**9)), time.monotonic
+
+    def past_the_lease_once_refused() -> float:
+        return clock() + shop.settings.lease_s * bool(moody.asked)
+
+    monkeypatch.setattr("worker.heart.time.monotonic", past_the_lease_once_refused)
+    shop.make(replace(shop.attempt(job_id), database=moody))
 
     assert runner.status == -9
     assert rows.event_types(shop.database, job_id) == ["job.running"]

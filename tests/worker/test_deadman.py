@@ -40,18 +40,30 @@ def test_it_waits_as_long_as_it_is_put_off() -> None:
 
 
 class Hanging(Database):
-    """Lets no writing transaction begin until the runner has ended."""
+    """Hangs with what a runner has said until the runner has ended, one short lease later."""
 
-    def __init__(self, database: Database, runner: FakeRunner) -> None:
-        self.engine, self._read_engine = database.engine, database._read_engine
-        self._runner = runner
+    def __init__(self, shop: Shop, runner: FakeRunner) -> None:
+        self.engine, self._read_engine = shop.database.engine, shop.database._read_engine
+        self._settings, self._runner = shop.settings, runner
+        self._hangs, self._ended, self._beaten = (threading.Event() for _ in range(3))
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        if self._runner.started:
-            self.status = self._runner.await_end()
+        if threading.current_thread() is threading.main_thread():
+            self._hang()
+        elif self._hangs.is_set():
+            if self._beaten.is_set():
+                self._ended.wait()
+            self._beaten.set()
         with super().writing() as session:
             yield session
+
+    def _hang(self) -> None:
+        """Let the beats hang as well, after one that renews the lease for a moment."""
+        self._settings.lease_s = 0.2
+        self._hangs.set()
+        self.status = self._runner.await_end()
+        self._ended.set()
 
 
 def test_a_runner_is_killed_at_the_end_of_its_lease_while_its_supervisor_hangs(
@@ -59,9 +71,8 @@ def test_a_runner_is_killed_at_the_end_of_its_lease_while_its_supervisor_hangs(
 ) -> None:
     runner.does(say(UNDER_WAY), FOREVER)
     job_id = shop.add_job()
-    hanging = Hanging(shop.database, runner)
-    quick = shop.with_settings(lease_s=0.2)
-    quick.make(replace(quick.attempt(job_id), database=hanging))
+    hanging = Hanging(shop, runner)
+    shop.make(replace(shop.attempt(job_id), database=hanging))
 
     assert hanging.status == -9
     assert shop.job(job_id).state == JobState.RUNNING, "it is for the reaper to take it back"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from collections.abc import Iterator
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from cstar_core.ranks import Inventory, plan_network
 from cstar_core.reporting import SCHEMA_PATH
 from store.contracts import JobRequest, document
 from store.results import EvaluationResult
+from tests.worker.processes import disturbed
 from tests.worker.shop import PATIENCE_S
 from tests.worker.test_voice import Heard
 from worker import executors
@@ -139,15 +138,14 @@ def without_times(result: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.usefixtures("as_runner", "plain")
 def test_a_runner_that_was_killed_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> None:
     folder = lay_out(tmp_path / "killed")
-    command = [sys.executable, "-m", "worker.runner", str(folder)]
+    an_attack_is_over = "isinstance(message, Event) and 'value' in message.data"
+    killing = "os.kill(os.getpid(), signal.SIGKILL)"
+    command = disturbed(folder, when=an_attack_is_over, act=killing)
     process = executors.start_confined(command, folder, folder / "runner.log")
     assert process.stdout is not None
     with process.stdout as pipe:
-        said = list(
-            takewhile(lambda m: not (isinstance(m, Event) and "value" in m.data), map(decode, pipe))
-        )
-        process.kill()
-    executors.end(process, patience_s=PATIENCE_S)
+        said = list(map(decode, pipe))
+    assert executors.end(process, patience_s=PATIENCE_S) == -signal.SIGKILL
     assert sum(isinstance(m, CheckpointSaved) for m in said) == 2  # PGD's two batches
     assert (folder / CHECKPOINT_FILE).exists()
     assert list((folder / "output").iterdir()) == []

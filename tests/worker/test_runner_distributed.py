@@ -20,6 +20,7 @@ from cstar_core.files.datasets import DatasetArrays, write_dataset
 from cstar_core.pipeline.state import State
 from stack.demo.digits import MEAN, STD, load_digits
 from tests.worker.conftest import Choose
+from tests.worker.processes import disturbed
 from tests.worker.shop import PATIENCE_S
 from worker import executors
 from worker.protocol import (
@@ -97,9 +98,10 @@ def write_spec(folder: Path, request: dict[str, Any]) -> None:
     (folder / SPEC_FILE).write_text(spec.model_dump_json())
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
+def start(folder: Path, *runner: str) -> subprocess.Popen[bytes]:
     """Start a runner that trains in two processes."""
-    command = ["/usr/bin/env", f"{PROCESSES}=2", sys.executable, "-m", "worker.runner", str(folder)]
+    usual = [sys.executable, "-m", "worker.runner", str(folder)]
+    command = ["/usr/bin/env", f"{PROCESSES}=2", *(runner or usual)]
     return executors.start_confined(command, folder, folder / "runner.log")
 
 
@@ -121,17 +123,15 @@ def together(said: list[AnyMessage]) -> list[str]:
     return [str(data["phase"]) for data in events]
 
 
-@pytest.mark.timeout(600)  # six processes start; seconds on a free machine, minutes on a busy one
 def test_a_job_of_two_processes_stops_at_sigterm_and_goes_on_to_its_result(
     folder: Path, choose_sandbox: Choose
 ) -> None:
     choose_sandbox("auto")
-    process = start(folder)
-    said = messages(process)
-    after_an_epoch_of_admm(said)
-    executors.ask_to_stop(process)  # reaches the companion too
+    an_epoch_is_over = "isinstance(message, Metric) and message.phase == 'admm'"
+    asking_to_stop = "os.kill(0, signal.SIGTERM)"  # reaches the companion too
+    runner = disturbed(folder, when=an_epoch_is_over, act=asking_to_stop)
 
-    assert isinstance(list(said)[-1], Stopped)
+    assert isinstance(list(messages(start(folder, *runner)))[-1], Stopped)
     assert State.load(folder / CHECKPOINT_FILE).training["position"]["epoch"] >= 1
 
     rest = list(messages(start(folder)))

@@ -343,6 +343,7 @@ def test_the_calls_that_wait_in_a_real_broker_are_counted(
     real_broker: str, scheduler_module: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scheduler_module, "app", Celery(broker=real_broker, set_as_current=False))
+    monkeypatch.setattr(scheduler_module, "BROKER_TIMEOUT_S", PATIENCE_S)
     assert scheduler_module.calls_in_broker("cpu.default") == 0
     with connected(real_broker) as connection, connection.SimpleQueue("cpu.default") as queue:
         for _ in range(3):

@@ -120,8 +120,9 @@ def observer(observe: Observe) -> RunnerObserver:
 
 
 def test_progress_is_said_at_once_in_a_new_phase_and_seldom_within_it(
-    observer: RunnerObserver, heard: Heard
+    observer: RunnerObserver, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("worker.runner.observer.PROGRESS_INTERVAL_S", math.inf)
     first, second = (phase.name for phase in PHASES[:2])
     for fraction in (0.0, 0.1, 0.2):
         observer.progress(first, fraction)

@@ -17,7 +17,6 @@ import pytest
 from tests.security.hostile.files import HOSTILE, MEBIBYTE, Hostile
 
 REPOSITORY = Path(__file__).parents[3]
-PATIENCE_S = 300.0
 MOST_SECONDS = 10.0  # of processor time
 MOST_GROWTH_BYTES = 192 * MEBIBYTE
 INPUT = {"shape": [3, 8, 8], "mean": [0.5] * 3, "std": [0.2] * 3}
@@ -28,9 +27,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for each file, in the order of the table, with the file and its verdict."""
     folder = tmp_path_factory.mktemp("hostile")
     command = [sys.executable, "-m", "tests.security.hostile.judging", str(folder)]
-    run = subprocess.run(
-        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_S, check=False
-    )
+    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return folder
 

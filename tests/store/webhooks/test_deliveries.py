@@ -56,11 +56,22 @@ def change(database: Database, endpoint_id: str, **columns: object) -> None:
         session.execute(update(WebhookEndpoint).where(mine).values(**columns))
 
 
-def wait_s(delivery: WebhookDelivery) -> float:
-    """Return how long after its last attempt a delivery is due again."""
+def fail_for(
+    database: Database,
+    endpoint_id: str,
+    expected_s: float,
+    outcome: Outcome = FAILED,
+    *,
+    jitter: float = 0.0,
+) -> WebhookDelivery:
+    """Fail an attempt: however long it takes, the next is due `expected_s` after this failure."""
+    wait = timedelta(seconds=expected_s)
+    earliest = rows.now(database) + wait
+    delivery = attempt(database, endpoint_id, outcome, jitter=jitter)
+    latest = rows.now(database) + wait
     assert delivery.next_attempt_at is not None
-    assert delivery.last_attempt_at is not None
-    return (delivery.next_attempt_at - delivery.last_attempt_at).total_seconds()
+    assert earliest <= delivery.next_attempt_at <= latest
+    return delivery
 
 
 def exhaust(database: Database, endpoint_id: str) -> Iterator[WebhookDelivery]:
@@ -107,7 +118,9 @@ def test_what_is_claimed_is_not_due_until_its_lease_has_run_out(
 ) -> None:
     delivery_id = add_delivery(database, endpoint_id)
     first = take(database, endpoint_id)
-    assert wait_s(read_delivery(database, delivery_id)) == pytest.approx(LEASE_S)
+    delivery = read_delivery(database, delivery_id)
+    assert delivery.last_attempt_at is not None
+    assert delivery.next_attempt_at == delivery.last_attempt_at + timedelta(seconds=LEASE_S)
     assert waiting(database) == []
     assert take(database, endpoint_id) is None
     make_due(database)
@@ -154,10 +167,11 @@ def test_failures_are_followed_by_the_waits_of_the_schedule_and_then_by_none(
     database: Database, endpoint_id: str
 ) -> None:
     add_delivery(database, endpoint_id)
-    *waits, last = exhaust(database, endpoint_id)
-    for delivery, expected in zip(waits, SCHEDULE_S, strict=True):
+    for expected_s in SCHEDULE_S:
+        delivery = fail_for(database, endpoint_id, expected_s)
         assert delivery.status == DeliveryStatus.PENDING
-        assert expected <= wait_s(delivery) < expected + 1
+        make_due(database)
+    last = attempt(database, endpoint_id, FAILED)
     assert (last.status, last.attempts) == (DeliveryStatus.FAILED, ATTEMPTS)
     assert last.next_attempt_at is None
 
@@ -167,9 +181,7 @@ def test_a_wait_is_spread_by_its_jitter(
     database: Database, endpoint_id: str, jitter: float
 ) -> None:
     add_delivery(database, endpoint_id)
-    delivery = attempt(database, endpoint_id, FAILED, jitter=jitter)
-    expected = SCHEDULE_S[0] * (1 + JITTER * jitter)
-    assert expected <= wait_s(delivery) < expected + 0.5
+    fail_for(database, endpoint_id, SCHEDULE_S[0] * (1 + JITTER * jitter), jitter=jitter)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +199,7 @@ def test_retry_after_is_honoured_within_bounds(
 ) -> None:
     add_delivery(database, endpoint_id)
     outcome = Outcome(response_status=status, retry_after_s=asked_s)
-    assert expected_s <= wait_s(attempt(database, endpoint_id, outcome)) < expected_s + 1
+    fail_for(database, endpoint_id, expected_s, outcome)
 
 
 def test_410_ends_the_delivery_and_disables_the_endpoint(
@@ -250,8 +262,7 @@ def test_redelivery_is_due_at_once_under_the_same_id_with_the_whole_schedule(
     assert again.message_id == given_up.message_id
     assert (again.status, again.finished_at) == (DeliveryStatus.PENDING, None)
     assert waiting(database) == [endpoint_id]
-    delivery = attempt(database, endpoint_id, FAILED)
-    assert SCHEDULE_S[0] <= wait_s(delivery) < SCHEDULE_S[0] + 1
+    delivery = fail_for(database, endpoint_id, SCHEDULE_S[0])
     assert delivery.attempts == ATTEMPTS + 1
 
 

@@ -147,18 +147,19 @@ def talking(talk: Callable[[socket.socket], object]) -> Iterator[str]:
     """Run a server that says whatever it likes to the first who connects; yields its URL."""
 
     def serve() -> None:
-        connection, _ = server.accept()
-        with connection:
-            try:
+        try:
+            connection, _ = server.accept()
+            with connection:
                 read_all(connection)
                 talk(connection)
-            except OSError:
-                pass  # the other side has had enough
+        except OSError:
+            pass  # the other side has had enough, of a slow machine before it came
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}/"
+        server.shutdown(socket.SHUT_RDWR)
         thread.join(20)
         assert not thread.is_alive()
 

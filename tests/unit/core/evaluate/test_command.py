@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -232,16 +233,26 @@ def without_times(value: Any) -> Any:
     return [without_times(item) for item in value] if isinstance(value, list) else value
 
 
+KILLED_AFTER_PGD = """
+import os, signal, sys
+from cstar_core.evaluate.command import main
+write = sys.stderr.write
+def write_and_die(text):
+    write(text)
+    if "pgd-20 0" in text: os.kill(os.getpid(), signal.SIGKILL)
+sys.stderr.write = write_and_die
+main(sys.argv[1:])
+"""
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_a_killed_command_goes_on_and_ends_as_an_undisturbed_one(
     pair: Pair, tmp_path: Path, capsys: Capture
 ) -> None:
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
-    call = [sys.executable, "-m", "cstar_core.evaluate", *longer(pair, killed)]
-    with subprocess.Popen(call, stderr=subprocess.PIPE, text=True) as first:
-        assert first.stderr is not None
-        next(line for line in first.stderr if "pgd-20 0" in line)  # PGD is over, and kept
-        first.kill()
+    call = [sys.executable, "-c", KILLED_AFTER_PGD, *longer(pair, killed)]
+    first = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert first.returncode == -signal.SIGKILL, first.stderr
     (ledgers,) = json.loads((killed / FILE).read_text())["ledgers"].values()
     assert len(ledgers["after"]["pgd"]) == 3  # batches of 128
     assert not (killed / "after").exists()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cstar_core.attacks import Norm, ThreatModel
+from cstar_core.evaluation.attacks import autoattack
 from cstar_core.evaluation.attacks.autoattack import (
     autoattack_correct,
     estimate_seconds,
@@ -206,12 +207,21 @@ def test_an_epsilon_of_zero_is_refused() -> None:
         autoattack_correct(*tiny(), ThreatModel("linf", 0.0), seed=0)
 
 
-def test_the_estimate_grows_with_the_examples_and_shrinks_with_the_survivors() -> None:
+def test_the_estimate_grows_with_the_examples_and_shrinks_with_the_survivors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = convolutional()
     images, _ = predicted(model, n=32)
-    whole = estimate_seconds(model, images, THREAT, batch_size=8)
-    assert 0 < whole < 1000
-    assert 0 < estimate_seconds(model, images[:1], THREAT, robust_fraction=0.5) < whole
+    monkeypatch.setattr(autoattack, "_timed", lambda _part, images, _labels: float(len(images)))
+
+    def estimate(n: int, robust_fraction: float) -> float:
+        fraction = {"robust_fraction": robust_fraction, "batch_size": 8}
+        return estimate_seconds(model, images[:n], THREAT, **fraction)
+
+    whole = estimate(32, 1.0)
+    assert estimate(16, 1.0) == pytest.approx(whole / 2)
+    assert estimate(32, 0.5) == pytest.approx(whole / 2)
+    assert whole > 0
 
 
 @pytest.mark.parametrize("side", [4, 5, 8, 12, 13, 19])
