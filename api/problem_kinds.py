@@ -23,6 +23,7 @@ KINDS: dict[str, Kind] = {
     "unauthenticated": Kind(401, "A valid API key is needed"),
     "insufficient_scope": Kind(403, "The API key may not do this"),
     "quota_exceeded": Kind(403, "The tenant may have no more of this"),
+    "cross_origin_refused": Kind(403, "A page of this origin may not send this"),
     "not_found": Kind(404, "Not found"),
     "method_not_allowed": Kind(405, "The method is not allowed here"),
     "model_not_ready": Kind(409, "The model is still being validated", _RETRY),
