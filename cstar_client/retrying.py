@@ -104,7 +104,8 @@ def retry_after_s(value: str | None) -> float | None:
     if value.strip().isdecimal():
         return float(value)
     try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
+        found = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
         return None
+    moment = found if found.tzinfo is not None else found.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -240,7 +240,18 @@ def test_retry_after_may_be_a_date() -> None:
     assert 25 < seconds <= 30
 
 
-@pytest.mark.parametrize("value", [None, "soon", "", "Wed, 99 Nov 2026"])
+@pytest.mark.parametrize("zone", ["", " -0000"])
+def test_a_date_without_a_zone_is_one_of_utc(zone: str) -> None:
+    moment = datetime.now(UTC) + timedelta(seconds=30)
+    seconds = retry_after_s(f"{moment:%a, %d %b %Y %H:%M:%S}{zone}")
+
+    assert seconds is not None
+    assert 25 < seconds <= 30
+
+
+@pytest.mark.parametrize(
+    "value", [None, "soon", "", "Wed, 99 Nov 2026", "Wed, 25 Nov 2026 21:00:00 +9999999999999"]
+)
 def test_a_retry_after_that_cannot_be_read_is_none(value: str | None) -> None:
     assert retry_after_s(value) is None
 
