@@ -34,6 +34,7 @@ KINDS: dict[str, Kind] = {
     "upload_not_open": Kind(409, "The upload's status does not allow this"),
     "parts_missing": Kind(409, "Parts of the upload have not arrived"),
     "webhook_endpoint_disabled": Kind(409, "The webhook endpoint is disabled"),
+    "rotation_under_way": Kind(409, "The last rotation has not ended"),
     "key_ended": Kind(409, "The API key has ended"),
     "precondition_failed": Kind(412, "It is no longer as If-Match says"),
     "too_large": Kind(413, "The body is too large"),
