@@ -218,3 +218,9 @@ class WebhookEndpointDisabled(DomainError):
     """Nothing is sent to an endpoint that is disabled."""
 
     code = "webhook_endpoint_disabled"
+
+
+class RotationUnderWay(DomainError):
+    """The secret before still signs; `members["possible_at"]` says until when."""
+
+    code = "rotation_under_way"

@@ -21,6 +21,7 @@ from api.jobs.endpoints import router as jobs
 from api.jobs.history_endpoints import router as job_history
 from api.keys.endpoints import router as keys
 from api.last_used import written_now_and_then
+from api.methods import HeadLikeGet
 from api.middleware import RequestMiddleware
 from api.models.endpoints import router as models
 from api.models.lineage_endpoints import router as lineage
@@ -90,6 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         separate_input_output_schemas=False,
     )
     problems.register(app)
+    app.add_middleware(HeadLikeGet)
     for router in _ROUTERS:
         app.include_router(router)
     return app

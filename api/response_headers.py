@@ -22,6 +22,7 @@ _BY_STATUS = {
     "503": [_WAIT],
     "default": [HEADER],
 }
+_NOTHING_NEW = {"complete_upload"}  # its 202 tells of what was asked about
 
 
 def header_components() -> dict[str, Any]:
@@ -32,9 +33,13 @@ def header_components() -> dict[str, Any]:
     }
 
 
-def promise_headers(responses: dict[str, Any]) -> None:
-    """Add to the `responses` of an operation the headers that its answers always have."""
+def promise_headers(operation: dict[str, Any]) -> None:
+    """Add to the responses of an operation the headers that its answers always have."""
+    responses, left_out = operation["responses"], set()
+    if operation["operationId"] in _NOTHING_NEW:
+        left_out = {_LOCATION}
     for status, names in _BY_STATUS.items():
         if status in responses:
-            promised = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+            kept = [name for name in names if name not in left_out]
+            promised = {name: {"$ref": f"#/components/headers/{name}"} for name in kept}
             responses[status]["headers"] = promised | responses[status].get("headers", {})

@@ -6,6 +6,8 @@ from types import TracebackType
 from typing import Self
 
 from cstar_client.configuration import resolve
+from cstar_client.resources.architectures import Architectures
+from cstar_client.resources.audit import Audit
 from cstar_client.resources.datasets import Datasets
 from cstar_client.resources.files import Files
 from cstar_client.resources.jobs import Jobs
@@ -13,6 +15,7 @@ from cstar_client.resources.keys import Keys
 from cstar_client.resources.models import Models
 from cstar_client.resources.plans import Plans
 from cstar_client.resources.sweeps import Sweeps
+from cstar_client.resources.usage import Usages
 from cstar_client.resources.webhooks import Webhooks
 from cstar_client.resources.workers import Workers
 from cstar_client.retrying import OnRetry, Retries
@@ -47,9 +50,12 @@ class Client:
         self.plans = Plans(self.transport)
         self.jobs = Jobs(self.transport)
         self.sweeps = Sweeps(self.transport)
+        self.architectures = Architectures(self.transport)
         self.workers = Workers(self.transport)
         self.webhooks = Webhooks(self.transport)
         self.keys = Keys(self.transport)
+        self.usage = Usages(self.transport)
+        self.audit = Audit(self.transport)
 
     @classmethod
     def from_environment(

@@ -372,6 +372,48 @@ class Worker(TypedDict):
     last_seen_at: str
 
 
+class Architecture(TypedDict):
+    """An architecture: `arguments` and their defaults, and the parameters it has with those."""
+
+    name: str
+    summary: str
+    arguments: dict[str, int | bool | str]
+    input_shape: list[int]
+    parameters: int
+
+
+class Amount(TypedDict):
+    """How much there is of something, and of how much; without a limit, None."""
+
+    used: int
+    limit: int | None
+
+
+class Usage(TypedDict):
+    """What a tenant has of what is limited."""
+
+    jobs: Amount
+    bytes: Amount
+    models: Amount
+    datasets: Amount
+    uploads: Amount
+    webhook_endpoints: Amount
+    keys: Amount
+
+
+class AuditEvent(TypedDict):
+    """A change; `key_id` is None for the operator, `created` is everything that was made."""
+
+    id: str
+    action: str
+    key_id: str | None
+    object_id: str | None
+    created: list[str]
+    request_id: str | None
+    client_address: str | None
+    created_at: str
+
+
 Reference = str | Mapping[str, Any]
 """A document, or its id."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
@@ -20,6 +22,7 @@ from cstar_client.retrying import OnRetry, Patience, Retries, retry_after_s
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 CONNECT_TIMEOUT_S = 10.0
+GRACE_S = 1.0  # for an answer that comes at the deadline
 CHARACTERS_SHOWN = 500
 Content = bytes | Callable[[], Iterable[bytes]]
 """A body: bytes, or a function that yields them anew for every attempt."""
@@ -42,20 +45,20 @@ class Transport:
         self.url = _checked_address(url)
         if not _fits_header(api_key):  # the HTTP library's error would show it
             raise ConfigurationError("the API key has characters that no key has; copy it again")
-        self._retries, self._on_retry = retries, on_retry
+        self._timeout_s, self._retries, self._on_retry = timeout_s, retries, on_retry
         self._http = httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {api_key}", "User-Agent": "cstar-client"},
-            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S)),
+            timeout=self._timeout(),
         )
 
     def close(self) -> None:
         """Close all connections."""
         self._http.close()
 
-    def patience(self) -> Patience:
+    def patience(self, *, deadline: float | None = None) -> Patience:
         """Return the patience for one operation."""
-        return Patience(self._retries, self._on_retry)
+        return Patience(self._retries, self._on_retry, deadline=deadline)
 
     def send(
         self,
@@ -69,11 +72,13 @@ class Transport:
         idempotency_key: str | None = None,
         repeatable: bool = False,
         wait_s: float = 0,
+        deadline: float | None = None,
     ) -> httpx.Response:
         """Return the answer; raises ApiError for a refusal, ConnectionFailed without an answer.
 
         What failed in passing is sent again if the method or the key makes that safe, or
-        `repeatable` says so. `wait_s`: how long the service may hold the answer back.
+        `repeatable` says so. `wait_s`: how long the service may hold the answer back. Raises
+        Timeout instead of the last failure once the `deadline` (`time.monotonic`) is over.
         """
         sent = dict(headers or {})
         if wait_s >= 1:
@@ -83,7 +88,7 @@ class Transport:
                 raise CstarError(f"{idempotency_key!r} is no idempotency key: ASCII alone")
             sent["Idempotency-Key"] = idempotency_key
         repeatable = repeatable or method in IDEMPOTENT or idempotency_key is not None
-        patience = self.patience()
+        patience = self.patience(deadline=deadline)
         while True:
             body = content() if callable(content) else content
             try:
@@ -95,7 +100,7 @@ class Transport:
                         headers=sent,
                         json=json,
                         content=body,
-                        timeout=self._timeout(wait_s),
+                        timeout=self._timeout(wait_s, deadline),
                     )
                 if answer.is_success:
                     return answer
@@ -133,9 +138,11 @@ class Transport:
         if not answer.is_success:
             raise _refusal(answer)
 
-    def get(self, path: str, *, wait_s: float = 0, **params: Any) -> Any:
+    def get(
+        self, path: str, *, wait_s: float = 0, deadline: float | None = None, **params: Any
+    ) -> Any:
         """Return a document; with `wait_s` only once it is settled or that time is over."""
-        return document(self.send("GET", path, params=params, wait_s=wait_s))
+        return document(self.send("GET", path, params=params, wait_s=wait_s, deadline=deadline))
 
     def post(self, path: str, body: Any = None, *, idempotency_key: str | None = None) -> Any:
         """Create something and return its document; repeated, it is created once (a new key)."""
@@ -145,11 +152,16 @@ class Transport:
     def _no_answer(self) -> AbstractContextManager[None]:
         return _no_answer(self._http.base_url.netloc.decode("ascii"))
 
-    def _timeout(self, wait_s: float) -> httpx.Timeout:
-        """An answer that is held back on purpose is not late."""
-        usual = self._http.timeout
-        read_s = None if usual.read is None else usual.read + wait_s
-        return httpx.Timeout(connect=usual.connect, read=read_s, write=usual.write, pool=usual.pool)
+    def _timeout(self, wait_s: float = 0, deadline: float | None = None) -> httpx.Timeout:
+        """An answer that is held back on purpose is not late, one that comes after all is."""
+        left_s = math.inf if deadline is None else max(0.0, deadline - time.monotonic())
+        most_s = left_s + GRACE_S
+        usual_s = min(self._timeout_s, most_s)
+        return httpx.Timeout(
+            usual_s,
+            connect=min(usual_s, CONNECT_TIMEOUT_S),
+            read=min(self._timeout_s + wait_s, most_s),
+        )
 
 
 def document(answer: httpx.Response) -> Any:

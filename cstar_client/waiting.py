@@ -32,7 +32,7 @@ def until(
     while True:
         asked_at = time.monotonic()
         held_s = longest_s if deadline is None else min(longest_s, deadline - asked_at)
-        document = transport.get(path, wait_s=held_s)
+        document = transport.get(path, wait_s=held_s, deadline=deadline)
         if on_update is not None and document != seen:
             on_update(document)
         seen = document

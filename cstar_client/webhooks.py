@@ -18,6 +18,7 @@ from cstar_client.errors import InvalidSignature
 
 PREFIX = "whsec_"
 TOLERANCE_S = 300
+LONGEST_TIMESTAMP = 12  # digits
 
 
 def verify(
@@ -37,7 +38,7 @@ def verify(
     found = {name.lower(): value for name, value in headers.items()}
     identifier, sent_at = _header(found, "webhook-id"), _header(found, "webhook-timestamp")
     _check_age(sent_at, time.time() if now is None else now, tolerance_s)
-    signed = f"{identifier}.{sent_at}.".encode() + body
+    signed = _bytes(f"{identifier}.{sent_at}.") + body
     given = _header(found, "webhook-signature").split()
     secrets = [secret] if isinstance(secret, str) else list(secret)
     expected = [_signature(_key(one), signed) for one in secrets]
@@ -54,7 +55,7 @@ def _header(headers: Mapping[str, str], name: str) -> str:
 
 
 def _check_age(sent_at: str, now: float, tolerance_s: float) -> None:
-    if not (sent_at.isascii() and sent_at.isdecimal()):
+    if not (sent_at.isascii() and sent_at.isdecimal() and len(sent_at) <= LONGEST_TIMESTAMP):
         raise InvalidSignature("webhook-timestamp is no number of seconds")
     if abs(now - int(sent_at)) > tolerance_s:
         raise InvalidSignature(f"the delivery was sent more than {tolerance_s:g} s from now")
@@ -77,4 +78,8 @@ def _signature(key: bytes, signed: bytes) -> str:
 
 
 def _same(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode())
+    return hmac.compare_digest(_bytes(one), _bytes(other))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # some servers leave surrogates for bad bytes

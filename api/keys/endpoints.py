@@ -41,7 +41,10 @@ def create_api_key(
     services: ServicesDep,
     once: OnceDep,
 ) -> Response:
-    """Make a key of some of the scopes that the asking key has; `key` is told this once."""
+    """Make a key of some of the scopes that the asking key has; `key` is told this once.
+
+    It ends with the asking key at the latest.
+    """
     scopes = known_scopes(asked.app.routes)
 
     def create(session: Session) -> Created:
@@ -99,7 +102,10 @@ def rotate_api_key(
     services: ServicesDep,
     once: OnceDep,
 ) -> Response:
-    """Make a key of the same name, scopes and lifetime; the old one ends after `overlap_s`."""
+    """Make a key of the same name, scopes and lifetime; the old one ends after `overlap_s`.
+
+    The new one ends with the asking key at the latest.
+    """
     wish = request or RotationRequest()
 
     def create(session: Session) -> Created:

@@ -16,7 +16,7 @@ _MONTH_S = 30 * 86_400
 
 
 class KeyRequest(Contract):
-    """Body of `POST /v1/api-keys`; a key without `expires_in_s` has no end."""
+    """Body of `POST /v1/api-keys`; without `expires_in_s` a key ends with the one that asks."""
 
     name: Text = Field(min_length=1, max_length=200)
     scopes: list[Annotated[Text, Field(max_length=80)]] = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
@@ -27,7 +28,7 @@ def create(
     """Add a key; returns its row and its text. Raises InvalidRequest or InsufficientScope."""
     _check_known(request.scopes, known_scopes)
     _check_held(request.scopes, principal)
-    return keys.issue(
+    row, key = keys.issue(
         session,
         tenant_id=principal.tenant_id,
         name=request.name,
@@ -36,6 +37,8 @@ def create(
         lifetime_s=request.expires_in_s,
         created_by=principal.key_id,
     )
+    _check_lasts(row, request.expires_in_s)
+    return row, key
 
 
 def rotate(
@@ -87,6 +90,18 @@ def _check_held(scopes: Sequence[str], principal: Principal, *, in_body: bool = 
         detail = f"A key cannot give what it has not: this one lacks {', '.join(missing)}."
         faults = _faults(detail, scopes, missing) if in_body else []
         raise InsufficientScope(detail, faults=faults)
+
+
+def _check_lasts(row: ApiKey, expires_in_s: int | None) -> None:
+    """Raise InvalidRequest where a new key ends before the time that was asked for."""
+    if expires_in_s is None or row.expires_at is None:
+        return
+    if row.expires_at < row.created_at + timedelta(seconds=expires_in_s):
+        detail = (
+            "A key cannot outlive the one that makes it, which ends at "
+            f"{row.expires_at:%Y-%m-%d %H:%M:%S} UTC: leave expires_in_s out for the same end."
+        )
+        raise InvalidRequest(detail, faults=[Fault(detail, pointer="/expires_in_s")])
 
 
 def _faults(detail: str, scopes: Sequence[str], wrong: Collection[str]) -> list[Fault]:

@@ -118,7 +118,9 @@ def delete_webhook_endpoint(endpoint_id: str, tenant_id: TenantId, services: Ser
     "/{endpoint_id}/rotate-secret",
     operation_id="rotate_webhook_secret",
     response_model=WebhookEndpointWithSecret,
-    responses=problem_responses(*IDEMPOTENCY_PROBLEMS, "unauthenticated", "not_found", *_BODY),
+    responses=problem_responses(
+        *IDEMPOTENCY_PROBLEMS, "unauthenticated", "not_found", "rotation_under_way", *_BODY
+    ),
 )
 def rotate_webhook_secret(
     endpoint_id: str,
@@ -126,7 +128,10 @@ def rotate_webhook_secret(
     once: OnceDep,
     rotation: SecretRotation | None = None,
 ) -> Response:
-    """Make a new secret; the last one signs beside it for a while, so that nothing is missed."""
+    """Make a new secret; the last one signs beside it for a while, so that nothing is missed.
+
+    One rotation at a time, but for `overlap_s` 0, which ends every older secret at once.
+    """
     overlap_s = (rotation or SecretRotation()).overlap_s
 
     def create(session: Session) -> Created:

@@ -42,7 +42,7 @@ class WebhookEndpointChanges(Contract):
 
 
 class SecretRotation(Contract):
-    """For how many seconds the old secret signs as well; 0 ends it at once."""
+    """For how many seconds the old secret signs as well; 0 ends it, and any older one, at once."""
 
     overlap_s: int = Field(86_400, ge=0, le=MAX_OVERLAP_S)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
 from api.errors import (
     Fault,
     InvalidWebhookUrl,
+    RotationUnderWay,
     WebhookEndpointDisabled,
 )
 from api.pagination import Cursor, Slice, keyset
@@ -76,10 +77,16 @@ def remove(session: Session, endpoint_id: str, *, tenant_id: str) -> None:
 def rotate(
     session: Session, endpoint_id: str, *, tenant_id: str, overlap_s: int
 ) -> WebhookEndpoint:
-    """Give an endpoint a new secret; the last one signs beside it for `overlap_s` seconds."""
+    """Give an endpoint a new secret; the last one signs beside it for `overlap_s` seconds.
+
+    Raises NotFound, or RotationUnderWay where a third secret would be needed.
+    """
     endpoint = find(session, WebhookEndpoint, endpoint_id, tenant_id=tenant_id, lock="change")
+    now = database_now(session)
+    if overlap_s > 0:
+        _check_ended(endpoint, now)
     endpoint.previous_secret = endpoint.secret
-    endpoint.previous_secret_expires_at = database_now(session) + timedelta(seconds=overlap_s)
+    endpoint.previous_secret_expires_at = now + timedelta(seconds=overlap_s)
     endpoint.secret = signing.new_secret()
     session.flush()
     return endpoint
@@ -133,6 +140,18 @@ def page_of_deliveries(
     if status is not None:
         statement = statement.where(WebhookDelivery.status == status)
     return keyset(session, statement, WebhookDelivery.id, cursor)
+
+
+def _check_ended(endpoint: WebhookEndpoint, now: datetime) -> None:
+    until = endpoint.previous_secret_expires_at
+    if until is not None and until > now:
+        detail = (
+            f"The secret before this one signs until {until:%Y-%m-%d %H:%M:%S} UTC: rotate after "
+            "that, or with overlap_s 0, which ends both at once."
+        )
+        raise RotationUnderWay(
+            detail, members={"possible_at": until.isoformat().replace("+00:00", "Z")}
+        )
 
 
 def _names(chosen: Iterable[str]) -> list[str]:

@@ -31,6 +31,9 @@ def _root() -> None:
     `CSTAR_API_KEY`, `~/.config/cstar/config.toml` (`url = "..."`, `api_key = "..."`), or the
     stack that runs in this folder, in this order.
 
+    What gets no answer is tried again for `--patience` seconds (60) after it first failed, but no
+    longer than `--timeout`; stderr says so.
+
     Exit codes:
 
           0  done; with --wait: the job succeeded and every target is met

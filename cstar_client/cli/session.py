@@ -17,18 +17,20 @@ from cstar_client.client import Client
 from cstar_client.configuration import resolve
 from cstar_client.documents import Job
 from cstar_client.errors import CstarError
-from cstar_client.retrying import Failure
+from cstar_client.retrying import Failure, Retries
 
 LATEST = "latest"
 PIPE_WIDTH = 1000  # nothing is cut for a terminal that is not there
-MESSAGE_WAIT_S = 2.0  # a shorter pause before the next attempt is not worth a line
+MESSAGE_WAIT_S = 1.0  # a shorter pause before the next attempt is not worth a line
 
 
 class Session:
     """One run of a command: documents go to stdout, all else to stderr."""
 
-    def __init__(self, url: str | None, api_key: str | None, *, as_json: bool) -> None:
-        self._url, self._api_key = url, api_key
+    def __init__(
+        self, url: str | None, api_key: str | None, *, patience_s: float, as_json: bool
+    ) -> None:
+        self._url, self._api_key, self._patience_s = url, api_key, patience_s
         self.as_json = as_json
         self.err = Console(stderr=True, highlight=False)
         width = None if sys.stdout.isatty() else PIPE_WIDTH
@@ -38,7 +40,8 @@ class Session:
     def client(self) -> Client:
         """The service; raises ConfigurationError with the next step."""
         access = resolve(self._url, self._api_key)
-        return Client(access.url, access.api_key, on_retry=self._tell_retry)
+        retries = Retries(total_s=self._patience_s)
+        return Client(access.url, access.api_key, retries=retries, on_retry=self._tell_retry)
 
     def job(self, reference: str) -> Job:
         """Return a job by its id, or the newest one for `latest`."""
@@ -71,7 +74,8 @@ class Session:
 
     def _tell_retry(self, failure: Failure, pause_s: float) -> None:
         if pause_s >= MESSAGE_WAIT_S:
-            self.say(f"{failure}; trying again in {pause_s:.0f} s")
+            limit = f"for {self._patience_s:g} s at most (--patience)"
+            self.say(f"{failure}; trying again in {pause_s:.0f} s, {limit}")
 
 
 Url = Annotated[str | None, typer.Option("--url", help="Where the service is (CSTAR_URL)")]
@@ -79,8 +83,22 @@ ApiKey = Annotated[
     str | None,
     typer.Option("--api-key", help="The key (CSTAR_API_KEY, where other users cannot see it)"),
 ]
+Patience = Annotated[
+    float,
+    typer.Option(
+        "--patience",
+        min=0,
+        metavar="SECONDS",
+        help="For how long to try again what gets no answer (no longer than --timeout)",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with JSON on stdout")]
-_SHARED: Mapping[str, Any] = {"url": Url, "api_key": ApiKey, "as_json": AsJson}
+_SHARED: Mapping[str, tuple[Any, Any]] = {
+    "url": (Url, None),
+    "api_key": (ApiKey, None),
+    "patience": (Patience, Retries.total_s),
+    "as_json": (AsJson, False),
+}
 Body = Callable[..., Exit | None]
 
 
@@ -96,13 +114,19 @@ def command(
         own = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
         shared = [
             inspect.Parameter(
-                option, inspect.Parameter.KEYWORD_ONLY, default=_default(option), annotation=kind
+                option, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind
             )
-            for option, kind in _SHARED.items()
+            for option, (kind, default) in _SHARED.items()
         ]
 
         def run(**given: Any) -> None:
-            session = Session(given.pop("url"), given.pop("api_key"), as_json=given.pop("as_json"))
+            patience_s, timeout_s = given.pop("patience"), given.get("timeout")
+            session = Session(
+                given.pop("url"),
+                given.pop("api_key"),
+                patience_s=patience_s if timeout_s is None else min(patience_s, timeout_s),
+                as_json=given.pop("as_json"),
+            )
             with errors_told(session.err, as_json=session.as_json):
                 try:
                     code = body(session, **given)
@@ -119,7 +143,3 @@ def command(
         return body
 
     return register
-
-
-def _default(option: str) -> bool | None:
-    return False if option == "as_json" else None

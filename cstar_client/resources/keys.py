@@ -25,7 +25,10 @@ class Keys:
         expires_in_s: int | None = None,
         idempotency_key: str | None = None,
     ) -> NewApiKey:
-        """Make a key of some of the scopes one has; its text, `key`, is told this once."""
+        """Make a key of some of the scopes one has; its text, `key`, is told this once.
+
+        It ends when one's own key does, at the latest.
+        """
         body = {"name": name, "scopes": list(scopes), "expires_in_s": expires_in_s}
         made = self.transport.post("/v1/api-keys", body, idempotency_key=idempotency_key)
         return cast(NewApiKey, made)

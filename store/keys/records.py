@@ -58,9 +58,17 @@ def issue(
     created_by: str | None = None,
     rotated_from: str | None = None,
 ) -> tuple[ApiKey, str]:
-    """Add a key; returns its row and its text, which cannot be read again afterwards."""
+    """Add a key; returns its row and its text, which cannot be read again afterwards.
+
+    It ends with the key it was made with at the latest: who has that would else have it for ever.
+    """
     key = tokens.new_key()
     now = database_now(session)
+    wished = None if lifetime_s is None else now + timedelta(seconds=lifetime_s)
+    latest = None if created_by is None else session.get_one(ApiKey, created_by).expires_at
+    expires_at = _earlier(wished, latest)
+    if lifetime_s is None and expires_at is not None:  # so that a rotation gives it an end too
+        lifetime_s = (expires_at - now).total_seconds()
     row = ApiKey(
         id=new_id("key"),
         tenant_id=tenant_id,
@@ -72,7 +80,7 @@ def issue(
         created_by=created_by,
         rotated_from=rotated_from,
         created_at=now,
-        expires_at=None if lifetime_s is None else now + timedelta(seconds=lifetime_s),
+        expires_at=expires_at,
     )
     session.add(row)
     session.flush()
@@ -117,15 +125,15 @@ def rotate(
 ) -> tuple[ApiKey, str]:
     """Add a key of the same name, scopes and lifetime; the old one ends after `overlap_s`.
 
-    Raises KeyInvalid for a key that has ended.
+    The new one ends with the key it was made with at the latest, as that was before. Raises
+    KeyInvalid for a key that has ended.
     """
     # as it is now, and nobody ends it meanwhile; keys that it makes may refer to it all the while
     session.refresh(row, with_for_update={"key_share": True})
     now = database_now(session)
     if _closed(row, now) is not None:
         raise KeyInvalid(row.id)
-    _end(row, now, overlap_s)
-    return issue(
+    made = issue(
         session,
         tenant_id=row.tenant_id,
         name=row.name,
@@ -135,14 +143,21 @@ def rotate(
         created_by=created_by,
         rotated_from=row.id,
     )
+    _end(row, now, overlap_s)
+    session.flush()
+    return made
 
 
 def _end(row: ApiKey, now: datetime, overlap_s: float) -> None:
     if overlap_s == 0:
         row.revoked_at = now
         return
-    until = now + timedelta(seconds=overlap_s)
-    row.expires_at = until if row.expires_at is None else min(row.expires_at, until)
+    row.expires_at = _earlier(row.expires_at, now + timedelta(seconds=overlap_s))
+
+
+def _earlier(*moments: datetime | None) -> datetime | None:
+    """Return the earliest; None is never."""
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def _closed(row: ApiKey, now: datetime) -> Reason | None:

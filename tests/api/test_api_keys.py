@@ -109,6 +109,57 @@ def test_a_key_cannot_rotate_one_that_may_do_more(client: Any, app: FastAPI) -> 
     assert maker.post(f"{PATH}/{strong}/rotate").json()["code"] == "insufficient_scope"
 
 
+class TestOfAKeyThatEnds:
+    """What a key with an end can make ends with it."""
+
+    @pytest.fixture
+    def ending(self, client: Any) -> dict[str, Any]:
+        return made(client, scopes=["keys:write", "keys:read", "jobs:read"], expires_in_s=3600)
+
+    @pytest.fixture
+    def maker(self, app: FastAPI, ending: dict[str, Any]) -> Any:
+        return holder(app, ending)
+
+    def test_a_key_ends_with_the_one_that_made_it(self, maker: Any, ending: dict[str, Any]) -> None:
+        assert made(maker)["expires_at"] == ending["expires_at"]
+        assert made(maker, expires_in_s=60)["expires_at"] < ending["expires_at"]
+
+    def test_a_key_that_would_outlive_it_is_refused(
+        self, maker: Any, ending: dict[str, Any]
+    ) -> None:
+        before = maker.get(PATH).json()["data"]
+        refused = maker.post(PATH, json=READER | {"expires_in_s": 3601})
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+        [fault] = refused.json()["errors"]
+        assert fault["pointer"] == "/expires_in_s"
+        assert f"{moment(ending['expires_at']):%Y-%m-%d %H:%M:%S} UTC" in fault["detail"]
+        assert maker.get(PATH).json()["data"] == before
+
+    @pytest.mark.parametrize("overlap_s", [0, 60])
+    def test_rotating_itself_it_gets_no_more_time(
+        self, maker: Any, ending: dict[str, Any], overlap_s: int
+    ) -> None:
+        path = f"{PATH}/{ending['id']}/rotate"
+        assert (
+            maker.post(path, json={"overlap_s": overlap_s}).json()["expires_at"]
+            == (ending["expires_at"])
+        )
+
+    def test_nor_by_rotating_a_key_that_has_no_end(
+        self, client: Any, maker: Any, ending: dict[str, Any]
+    ) -> None:
+        endless = made(client)
+        assert endless["expires_at"] is None
+        new = maker.post(f"{PATH}/{endless['id']}/rotate").json()
+        assert new["expires_at"] == ending["expires_at"]
+
+    def test_what_it_made_has_an_end_also_when_it_is_rotated_by_another(
+        self, client: Any, maker: Any
+    ) -> None:
+        new = client.post(f"{PATH}/{made(maker)['id']}/rotate").json()
+        assert moment(new["expires_at"]) - moment(new["created_at"]) <= timedelta(hours=1)
+
+
 @pytest.mark.parametrize("scopes", [["jobs:fly"], ["dreams:read"], ["jobs:read", "x"], []])
 def test_a_scope_that_there_is_not_is_refused(client: Any, scopes: list[str]) -> None:
     refused = client.post(PATH, json=READER | {"scopes": scopes})

@@ -53,6 +53,27 @@ class TestNamed:
         answer = client.get("/v1/jobs", headers={"Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in answer.headers
 
+    @pytest.mark.parametrize(
+        ("changed", "wrong"),
+        [
+            ({"Origin": "https://evil.example"}, "origin"),
+            ({"Access-Control-Request-Method": "TRACE"}, "method"),
+        ],
+    )
+    def test_a_preflight_is_refused_with_a_problem(
+        self, anonymous: Any, changed: dict[str, str], wrong: str
+    ) -> None:
+        answer = anonymous.options("/v1/jobs", headers=PREFLIGHT | changed)
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert int(answer.headers["content-length"]) == len(answer.content)
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (403, "cross_origin_refused")
+        assert f"CORS {wrong}." in problem["detail"]
+        assert problem["request_id"] == answer.headers["x-request-id"]
+        allowed = answer.headers.get("access-control-allow-origin")
+        assert allowed == (None if wrong == "origin" else PAGE["Origin"])
+        assert "Origin" in answer.headers["vary"]
+
     def test_a_failure_can_be_read_too(
         self, client: Any, app: FastAPI, monkeypatch: pytest.MonkeyPatch
     ) -> None:

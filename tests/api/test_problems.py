@@ -38,12 +38,12 @@ def test_a_trailing_slash_is_another_path(client: Any) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("DELETE", "/v1/files", "GET, PUT"),
+        ("DELETE", "/v1/files", "GET, HEAD, PUT"),
         ("DELETE", "/v1/files/file_1/content", "GET, HEAD"),
-        ("PUT", "/v1/jobs", "GET, POST"),
+        ("PUT", "/v1/jobs", "GET, HEAD, POST"),
         ("GET", "/v1/jobs/job_1/cancel", "POST"),
-        ("PATCH", "/v1/models/mdl_1", "DELETE, GET"),
-        ("POST", "/healthz", "GET"),
+        ("PATCH", "/v1/models/mdl_1", "DELETE, GET, HEAD"),
+        ("POST", "/healthz", "GET, HEAD"),
     ],
 )
 def test_a_405_lists_every_method_of_the_path(
@@ -231,7 +231,7 @@ def test_what_announces_too_much_is_refused_before_it_is_read(client: Any, app: 
 
 def test_options_tells_the_methods(client: Any) -> None:
     answer = client.options("/v1/jobs")
-    assert (answer.status_code, answer.headers["allow"]) == (204, "GET, POST")
+    assert (answer.status_code, answer.headers["allow"]) == (204, "GET, HEAD, POST")
     assert client.options("/v1/nothing").status_code == 404
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -174,6 +175,33 @@ def test_rotation_without_an_overlap_ends_the_old_secret_at_once(client: Any, wo
     assert claim.secrets == (answer.json()["secret"],)
     too_long = client.post(f"{PLACE}/{made['id']}/rotate-secret", json={"overlap_s": 10**7})
     assert too_long.json()["code"] == "invalid_request"
+
+
+def test_a_second_rotation_drops_no_secret_before_its_time(client: Any, world: World) -> None:
+    made = make(client)
+    rotate = f"{PLACE}/{made['id']}/rotate-secret"
+    rotated = client.post(rotate).json()
+    refused = client.post(rotate)
+    assert (refused.status_code, refused.json()["code"]) == (409, "rotation_under_way")
+    until = datetime.fromisoformat(rotated["previous_secret_expires_at"])
+    assert datetime.fromisoformat(refused.json()["possible_at"]) == until
+    assert f"{until:%Y-%m-%d %H:%M:%S} UTC" in refused.json()["detail"]
+    client.post(f"{PLACE}/{made['id']}/test")
+    claim = take(world.database, made["id"])
+    assert claim is not None
+    assert claim.secrets == (rotated["secret"], made["secret"])
+
+
+def test_a_secret_that_leaked_can_be_ended_at_any_time(client: Any, world: World) -> None:
+    made = make(client)
+    rotate = f"{PLACE}/{made['id']}/rotate-secret"
+    client.post(rotate)
+    latest = client.post(rotate, json={"overlap_s": 0}).json()
+    client.post(f"{PLACE}/{made['id']}/test")
+    claim = take(world.database, made["id"])
+    assert claim is not None
+    assert claim.secrets == (latest["secret"],)
+    assert client.post(rotate).status_code == 200
 
 
 def test_a_test_delivery_is_sent_once_and_can_be_waited_for(client: Any, world: World) -> None:

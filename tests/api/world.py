@@ -24,6 +24,7 @@ TARGETS = {
     "compression": {"ratio": 4.0},
     "robustness": {"norm": "linf", "epsilon": 0.03137},
 }
+BYTES = "application/octet-stream"
 AS_CHECKPOINT = {"filename": "weights.pt", "purpose": "checkpoint"}
 AS_DATASET = {"filename": "digits.npz", "purpose": "dataset"}
 
@@ -160,8 +161,8 @@ class World:
         """Let a queued compression succeed with a network of these figures."""
         lease = rows.claim(self.database, job_id)
         files = [
-            ArtifactFile("checkpoint", "model.safetensors", "x/y", self.blob(job_id.encode())),
-            ArtifactFile("architecture", "architecture.json", "x/y", self.blob(b"{}")),
+            ArtifactFile("checkpoint", "model.safetensors", BYTES, self.blob(job_id.encode())),
+            ArtifactFile("architecture", "architecture.json", BYTES, self.blob(b"{}")),
         ]
         with self.database.writing() as session:
             result = rows.compression_result(**figures)
@@ -172,7 +173,7 @@ class World:
     ) -> None:
         """Let a running job succeed with artifacts of these names and bytes."""
         files = [
-            ArtifactFile("checkpoint", name, "application/octet-stream", self.blob(content))
+            ArtifactFile("checkpoint", name, BYTES, self.blob(content))
             for name, content in contents
         ]
         with self.database.writing() as session:

@@ -37,7 +37,7 @@ SETTINGS = {
     "checkpoint_interval_s": 0.5,
 }
 LABEL = "chaos"
-ONCE = Retries(attempts=1)
+ONCE = Retries(total_s=0)
 PATIENCE_S = 120.0  # a process that was killed is back by then
 BRIEF: dict[str, Any] = {
     "targets": {"compression": {"ratio": 4.5}, "robustness": {"epsilon": 0.5, "min_accuracy": 0.5}}

@@ -26,7 +26,8 @@ from tests.api.world import World
 from tests.support import databases
 
 Run = Callable[..., Result]
-QUICKLY = Retries(attempts=4, first_s=0.01, most_s=0.05)
+ATTEMPTS = 4
+QUICKLY = Retries(attempts=ATTEMPTS, first_s=0.01, most_s=0.05)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from store.states import JobState, Status
 from tests.api.world import World, archive
 from tests.client.conftest import Access, Run
 from tests.support import rows
+from tests.support.scripted import scripted
 
 EPSILON = ("--epsilon", "8/255")
 
@@ -172,6 +173,25 @@ def test_flags_come_before_the_environment(cstar: Run, access: Access) -> None:
     assert "nonsense" in unreachable.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("jobs", "ls", "--patience", "0.1"), ("jobs", "watch", "job_1", "--timeout", "0.1")],
+    ids=["patience", "timeout"],
+)
+def test_a_service_that_is_away_is_tried_again_as_long_as_said_and_people_are_told(
+    words: Sequence[str], cstar: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cstar_client.cli.session.MESSAGE_WAIT_S", 0.0)
+    with scripted() as script:
+        url = script.url
+    result = cstar(*words, "--url", url)
+
+    assert result.exit_code == 1
+    assert "trying again" in result.stderr
+    assert "0.1 s at most" in result.stderr
+    assert "error: no answer from" in result.stderr
+
+
 @pytest.mark.parametrize(("outcome", "code"), [("met", 0), ("missed", 4)])
 def test_watching_ends_as_the_targets_came_out(
     cstar: Run, client: Client, world: World, outcome: str, code: int
@@ -302,6 +322,7 @@ def test_help_teaches_by_examples_and_tells_the_exit_codes() -> None:
     assert "cstar download latest" in root
     assert "4  the job succeeded and misses a target" in root
     assert "--epsilon 8/255" in submit
+    assert "--patience" in submit
 
 
 def test_what_the_service_brings_is_told_where_it_is_missing(

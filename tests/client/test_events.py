@@ -10,7 +10,7 @@ from cstar_client import Client, events
 from cstar_client.events import Message, messages
 from store.states import JobState
 from tests.api.world import World
-from tests.client.conftest import QUICKLY
+from tests.client.conftest import ATTEMPTS, QUICKLY
 from tests.support.scripted import Answer, scripted
 
 STREAM = {"Content-Type": "text/event-stream"}
@@ -56,7 +56,7 @@ def test_a_stream_that_breaks_is_opened_again_behind_the_last_event() -> None:
 
 def test_a_quiet_stream_may_break_as_often_as_it_likes() -> None:
     cut = Answer(body=b": still here\n\n", headers={**STREAM, "Content-Length": "1000"})
-    cuts = [cut] * (QUICKLY.attempts + 1)
+    cuts = [cut] * (ATTEMPTS + 1)
     with (
         scripted(*cuts, Answer(body=message(1), headers=STREAM), ENDED, NOTHING) as script,
         Client(script.url, "cst_key", retries=QUICKLY) as client,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -16,9 +17,11 @@ from cstar_client import (
     RateLimited,
     Retries,
     ServerError,
+    Timeout,
 )
-from cstar_client.retrying import Failure, retry_after_s
-from tests.client.conftest import QUICKLY
+from cstar_client.errors import api_error
+from cstar_client.retrying import Failure, Patience, retry_after_s
+from tests.client.conftest import ATTEMPTS, QUICKLY
 from tests.support.scripted import Answer, Scripted, scripted
 
 CUT = Answer(None)
@@ -96,7 +99,96 @@ def test_patience_ends_with_the_last_error() -> None:
         client.jobs.get("job_1")
 
     assert error.value.status == 503
-    assert len(script.asked) == QUICKLY.attempts
+    assert len(script.asked) == ATTEMPTS
+
+
+class Clock:
+    """Time that passes in pauses alone; `slept` are those."""
+
+    def __init__(self) -> None:
+        self.now, self.slept = 1000.0, list[float]()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("cstar_client.retrying.time", clock)
+    return clock
+
+
+AWAY = ConnectionFailed("no answer", sent=False)
+
+
+def endured(patience: Patience, failure: Failure = AWAY) -> None:
+    while True:
+        patience.endure(failure)
+
+
+def test_what_keeps_failing_is_tried_for_as_long_as_said_and_once_more_at_the_end(
+    clock: Clock,
+) -> None:
+    with pytest.raises(ConnectionFailed):
+        endured(Patience(Retries(total_s=45), None))
+
+    assert sum(clock.slept) == pytest.approx(45)
+    assert max(clock.slept) <= Retries.most_s
+
+
+def test_patience_begins_anew_with_progress(clock: Clock) -> None:
+    patience = Patience(Retries(total_s=45), None)
+    with pytest.raises(ConnectionFailed):
+        endured(patience)
+    patience.renew()
+    with pytest.raises(ConnectionFailed):
+        endured(patience)
+
+    assert sum(clock.slept) == pytest.approx(90)
+
+
+def test_patience_of_nothing_is_one_attempt(clock: Clock) -> None:
+    with pytest.raises(ConnectionFailed):
+        endured(Patience(Retries(total_s=0), None))
+
+    assert clock.slept == []
+
+
+def test_a_deadline_ends_patience_as_a_timeout_that_says_why(clock: Clock) -> None:
+    with pytest.raises(Timeout, match="no answer"):
+        endured(Patience(Retries(total_s=45), None, deadline=clock.now + 10))
+
+    assert sum(clock.slept) == pytest.approx(10)
+
+
+def test_a_service_that_asks_for_more_time_than_there_is_is_not_waited_for(clock: Clock) -> None:
+    busy = api_error(503, {}, retry_after_s=46)
+    with pytest.raises(ServerError):
+        endured(Patience(Retries(total_s=45), None), busy)
+
+    assert clock.slept == []
+
+
+def test_waiting_for_a_job_of_a_service_that_is_away_ends_in_time() -> None:
+    with scripted(JOB) as script:
+        url = script.url
+    with Client(url, "cst_key") as client, pytest.raises(Timeout, match="no answer"):
+        client.jobs.wait("job_1", timeout_s=0.1)
+
+
+def test_waiting_for_a_service_that_accepts_and_says_nothing_ends_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cstar_client.transport.GRACE_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with Client(url, "cst_key") as client, pytest.raises(Timeout, match="no answer"):
+            client.jobs.wait("job_1", timeout_s=0.1)
 
 
 def test_a_server_that_is_not_there_is_a_connection_that_failed() -> None:
@@ -150,7 +242,20 @@ def test_retry_after_may_be_a_date() -> None:
     assert moment - after <= timedelta(seconds=seconds) <= moment - before
 
 
-@pytest.mark.parametrize("value", [None, "soon", "", "Wed, 99 Nov 2026"])
+@pytest.mark.parametrize("zone", ["", " -0000"])
+def test_a_date_without_a_zone_is_one_of_utc(zone: str) -> None:
+    moment = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
+    seconds = retry_after_s(f"{moment:%a, %d %b %Y %H:%M:%S}{zone}")
+    after = datetime.now(UTC)
+
+    assert seconds is not None
+    assert timedelta(seconds=seconds) >= moment - after
+    assert seconds <= 3600.0
+
+
+@pytest.mark.parametrize(
+    "value", [None, "soon", "", "Wed, 99 Nov 2026", "Wed, 25 Nov 2026 21:00:00 +9999999999999"]
+)
 def test_a_retry_after_that_cannot_be_read_is_none(value: str | None) -> None:
     assert retry_after_s(value) is None
 
@@ -197,7 +302,7 @@ def test_an_answer_that_is_held_back_on_purpose_is_not_late() -> None:
     ended = b'{"id": "job_1", "status": "succeeded"}'
     with (
         scripted(Answer(body=ended, delay_s=0.5), Answer(delay_s=60.0)) as script,
-        Client(script.url, "cst_key", timeout_s=0.1, retries=Retries(attempts=1)) as client,
+        Client(script.url, "cst_key", timeout_s=0.1, retries=Retries(total_s=0)) as client,
     ):
         assert client.jobs.wait("job_1", timeout_s=60)["status"] == "succeeded"
         with pytest.raises(ConnectionFailed):

@@ -28,7 +28,7 @@ PART_BYTES = 1 << 20
 CHECKOUT = Path(__file__).parents[2]
 # More than it sends at once, of which at least one part is through when it stands still.
 KILLED_AT = uploads.PARALLEL * PART_BYTES + 1
-PERSISTENT = Retries(attempts=50, first_s=0.01, most_s=0.05)
+PERSISTENT = Retries(first_s=0.01, most_s=0.05)
 STANDING_STILL = """
 import signal, sys, threading
 from cstar_client import Client

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from cstar_client import InvalidSignature
 from cstar_client.webhooks import verify
@@ -70,6 +72,26 @@ def test_a_missing_header_is_named(name: str) -> None:
     headers = {key: value for key, value in HEADERS.items() if key != name}
     with pytest.raises(InvalidSignature, match=name):
         verify(headers, BODY, SECRET, now=SENT_AT)
+
+
+ANYTHING = st.text(st.characters())  # surrogates too
+GIVEN = {
+    "webhook-id": ANYTHING,
+    "webhook-timestamp": ANYTHING | st.integers().map(str) | st.just(str(SENT_AT)),
+    "webhook-signature": ANYTHING | ANYTHING.map("v1,{}".format),
+}
+
+
+@given(st.fixed_dictionaries({}, optional=GIVEN), st.binary())
+@example(HEADERS | {"webhook-timestamp": "9" * 5000}, BODY)
+@example(HEADERS | {"webhook-timestamp": "9" * 400}, BODY)
+@example(HEADERS | {"webhook-id": "\udcff"}, BODY)
+@example(HEADERS | {"webhook-signature": "v1,\udcff"}, BODY)
+def test_whatever_the_headers_are_the_refusal_is_the_one_that_is_documented(
+    headers: dict[str, str], body: bytes
+) -> None:
+    with pytest.raises(InvalidSignature):
+        verify(headers, body, SECRET, now=SENT_AT)
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_not base64"])

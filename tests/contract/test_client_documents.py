@@ -12,8 +12,11 @@ from cstar_client import documents
 SCHEMAS: dict[str, Any] = app.openapi()["components"]["schemas"]
 SENT = {
     documents.Alias: "AliasDocument",
+    documents.Amount: "Amount",
     documents.ApiKey: "KeyDocument",
+    documents.Architecture: "ArchitectureDocument",
     documents.Artifact: "ArtifactDocument",
+    documents.AuditEvent: "AuditEventDocument",
     documents.Dataset: "DatasetDocument",
     documents.Event: "EventDocument",
     documents.Failure: "JobError",
@@ -31,6 +34,7 @@ SENT = {
     documents.PresignedPart: "PresignedPart",
     documents.Sweep: "SweepDocument",
     documents.Upload: "UploadDocument",
+    documents.Usage: "UsageDocument",
     documents.WebhookDelivery: "WebhookDeliveryDocument",
     documents.WebhookEndpoint: "WebhookEndpointDocument",
     documents.Worker: "WorkerDocument",

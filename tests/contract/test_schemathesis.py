@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.fuzz.campaign import Plan, run
+from tests.fuzz.fresh import MAKERS
 from tests.fuzz.service import service
 
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
@@ -18,3 +19,4 @@ def test_made_up_requests_get_the_answers_that_are_promised(tmp_path: Path) -> N
         assert found.report["operations"]["tested"] == found.report["operations"]["total"]
         assert found.tracebacks == [], found.output
         assert found.key_works
+        assert not set(MAKERS) & set(found.never_accepted)

@@ -72,7 +72,7 @@ def run(service: Service, folder: Path, plan: Plan, *, shown: bool = False) -> O
     config = folder / "schemathesis.toml"
     config.write_text(configuration(service, folder, plan), "utf-8")
     report, told = folder / "report.json", folder / "facts.json"
-    facts.write(told, service.things)
+    facts.write(told, service.things, url=service.url, key=service.owner_key)
     done = subprocess.run(
         _command(service, config, report, plan),
         cwd=folder,

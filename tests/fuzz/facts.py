@@ -15,17 +15,22 @@ VARIABLE = "CSTAR_FUZZ_FACTS"
 
 @dataclass(frozen=True)
 class Facts:
-    """Ids that must stay, others by parameter name, and what ids of examples stand for."""
+    """Ids that must stay, others by parameter name, and what ids of examples stand for.
 
+    `url` and `key` are those of the tenant that has them.
+    """
+
+    url: str
+    key: str
     kept: list[str]
     expendable: Ids
     examples: dict[str, str]
 
 
-def write(path: Path, things: Things) -> None:
+def write(path: Path, things: Things, *, url: str, key: str) -> None:
     """Leave the facts in a file for the hooks."""
     kept = [one for ids in things.kept.values() for one in ids]
-    facts = Facts(kept, things.expendable, _meanings(things))
+    facts = Facts(url, key, kept, things.expendable, _meanings(things))
     path.write_text(json.dumps(asdict(facts)), "utf-8")
 
 

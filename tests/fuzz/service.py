@@ -24,6 +24,8 @@ SETTINGS = {
     "max_single_upload_bytes": 1 << 20,
     "rate_limit_per_minute": 0,
     "failures_per_minute": 0,
+    "quota_webhook_endpoints": 0,  # of which, and of uploads, many are made and stay
+    "quota_uploads": 0,
 }
 
 

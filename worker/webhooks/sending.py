@@ -23,6 +23,7 @@ import httpx
 
 from store.webhooks.deliveries import Outcome
 from store.webhooks.destinations import Destination, ForbiddenDestination, check_address, read_url
+from worker.webhooks import resolving
 
 TIMEOUT_S = 15.0  # for everything: a peer that sends a byte now and then gets no more
 
@@ -127,11 +128,13 @@ class _CheckedBackend(httpcore.SyncBackend):
         raise refused or httpcore.ConnectError(f"{host} has no address")
 
     def _addresses(self, host: str, port: int) -> list[str]:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        for address in addresses:
+        try:
+            found = resolving.addresses(host, port, timeout_s=self._deadline.left())
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout("the name was not resolved in time") from error
+        for address in found:
             check_address(ip_address(address), allow_private=self._allow_private)
-        return addresses
+        return found
 
 
 class _TimedStream(httpcore.NetworkStream):

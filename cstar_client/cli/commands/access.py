@@ -1,4 +1,4 @@
-"""`cstar keys` and `cstar webhooks`."""
+"""`cstar keys`, `webhooks`, `usage` and `audit`: who may do what, is told what, and did what."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from cstar_client.cli.commands import arguments
 from cstar_client.cli.session import Session, command
@@ -36,6 +37,10 @@ def register(app: typer.Typer) -> None:
     command(webhooks, "rm")(remove_webhook)
     command(webhooks, "test")(test_webhook)
     command(webhooks, "deliveries")(list_deliveries)
+    command(app, "usage")(show_usage)
+    command(
+        app, "audit", examples=["cstar audit --action delete_model", "cstar audit --of job_..."]
+    )(list_changes)
 
 
 def list_keys(session: Session, limit: arguments.Limit = DEFAULT_ROWS) -> None:
@@ -122,4 +127,30 @@ def list_deliveries(
     """List what was sent to an endpoint, newest first."""
     names = ("id", "type", "status", "attempts", "response_status", "error", "next_attempt_at")
     rows = islice(session.client.webhooks.deliveries(endpoint, status=status), limit)
+    listing(session, rows, [(name, field(name)) for name in names])
+
+
+def show_usage(session: Session) -> None:
+    """Show how much there is of what is limited, and the limits."""
+    usage = session.client.usage.get()
+
+    def show(console: Console) -> None:
+        for name, amount in usage.items():
+            if isinstance(amount, dict):
+                limit = "" if amount["limit"] is None else f" of {amount['limit']:,}"
+                console.print(f"{name}: {amount['used']:,}{limit}")
+
+    session.write(usage, show)
+
+
+def list_changes(
+    session: Session,
+    action: Annotated[str | None, typer.Option(help="Only this, e.g. create_job")] = None,
+    of: Annotated[str | None, typer.Option(metavar="ID", help="Only what changed this")] = None,
+    key: Annotated[str | None, typer.Option(metavar="KEY", help="Only what it did")] = None,
+    limit: arguments.Limit = DEFAULT_ROWS,
+) -> None:
+    """List who changed what, newest first."""
+    names = ("id", "created_at", "action", "object_id", "key_id", "client_address")
+    rows = islice(session.client.audit.list(action=action, changed=of, key=key), limit)
     listing(session, rows, [(name, field(name)) for name in names])

@@ -1,4 +1,4 @@
-"""`cstar upload`, `models`, `datasets` and `workers`: what jobs are made of."""
+"""`cstar upload`, `models`, `architectures`, `datasets` and `workers`: what jobs are made of."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def register(app: typer.Typer) -> None:
     command(app, "upload", examples=["cstar upload resnet20.pth", "cstar upload cifar10.npz"])(
         upload
     )
+    command(app, "architectures")(architectures)
     command(app, "workers")(workers)
     command(models, "ls")(list_models)
     command(models, "get")(get_model)
@@ -72,6 +73,12 @@ def upload(
     with transfers(session.err) as bar:
         made = session.client.files.upload(file, purpose=purpose, on_progress=bar(file.name))
     session.write(made, made["id"])
+
+
+def architectures(session: Session) -> None:
+    """List what `--architecture` can name in place of `auto`."""
+    columns = [(name, field(name)) for name in ("name", "parameters", "arguments", "summary")]
+    listing(session, session.client.architectures.list(), columns)
 
 
 def workers(session: Session) -> None:

@@ -21,7 +21,7 @@ from store.webhooks.deliveries import Outcome
 from tests.support.hostile_urls import FORBIDDEN, FORBIDDEN_ADDRESSES
 from tests.support.webhooks import Receiver
 from tests.worker.webhooks.conftest import Resolver
-from worker.webhooks import sending
+from worker.webhooks import resolving, sending
 
 NAME = "hooks.example.com"
 BODY = b'{"type":"job.succeeded"}'
@@ -124,6 +124,45 @@ def test_a_name_that_does_not_resolve_is_a_failure(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     assert post(f"https://{NAME}/") == Outcome(error="name_not_resolved")
+
+
+class SlowResolver:
+    """A server of names that fails when it is told to, and says nothing before."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.answering = threading.Event()
+
+    def __call__(self, host: str, *_arguments: Any, **_options: Any) -> Any:
+        self.asked.append(host)
+        self.answering.wait(20)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowResolver]:
+    """The resolver of this process, which has room for one lookup."""
+    resolver = SlowResolver()
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    monkeypatch.setattr(resolving, "_free", threading.BoundedSemaphore(1))
+    yield resolver
+    resolver.answering.set()
+
+
+def test_a_slow_server_of_names_is_given_up(slow: SlowResolver) -> None:
+    assert post(f"https://{NAME}/", timeout_s=0.2) == Outcome(error="timeout")
+    assert not slow.answering.is_set()
+
+
+def test_lookups_that_were_given_up_are_bounded_and_leave_room_once_they_end(
+    slow: SlowResolver,
+) -> None:
+    post(f"https://{NAME}/", timeout_s=0.1)
+    assert post("https://other.example.com/", timeout_s=0.1) == Outcome(error="timeout")
+    assert "other.example.com" not in slow.asked
+    slow.answering.set()
+    assert post("https://other.example.com/") == Outcome(error="name_not_resolved")
+    assert slow.asked == [NAME, "other.example.com"]
 
 
 def test_a_port_where_nobody_listens_is_a_failure() -> None:
