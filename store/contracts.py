@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -12,6 +12,8 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -40,6 +42,24 @@ class Contract(BaseModel):
     """Base of all request bodies: an unknown field is a mistake, not something to ignore."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what pydantic would make a number of: `false` and `"7"` are none in JSON."""
+        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+        if kinds & {int, float} and not kinds & {bool, str}:
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, bool | str):
+                    raise PydanticCustomError("number_type", "Input should be a number")
+        return value
+
+
+def _kinds(annotation: Any) -> frozenset[Any]:
+    """Return the types of values that an annotation is about, itself or in a list."""
+    if parts := get_args(annotation):
+        return frozenset[Any]().union(*map(_kinds, parts))
+    return frozenset([annotation])
 
 
 class InputSpec(Contract):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -115,6 +116,38 @@ def test_defaults_are_written_down() -> None:
 )
 def test_an_unknown_field_is_refused_by_name(contract: type[Contract], path: str) -> None:
     assert "surprise" in refusal(contract, changed(BODIES[contract], path, 1))
+
+
+def numbers(body: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the dotted path and value of each number in a body."""
+    if isinstance(body, dict):
+        for name, value in body.items():
+            yield from numbers(value, f"{path}.{name}".lstrip("."))
+    elif isinstance(body, int | float) and not isinstance(body, bool):
+        yield path, body
+
+
+@pytest.mark.parametrize("other", [True, False, "7"])
+@pytest.mark.parametrize(
+    ("contract", "path"),
+    [(contract, path) for contract, body in BODIES.items() for path, _ in numbers(body)],
+)
+def test_what_is_no_number_in_json_is_none(
+    contract: type[Contract], path: str, other: object
+) -> None:
+    assert "should be a number" in refusal(contract, changed(BODIES[contract], path, other))
+
+
+@pytest.mark.parametrize("other", [True, "0.5"])
+def test_what_is_no_number_in_json_is_none_in_a_list_either(other: object) -> None:
+    assert "should be a number" in refusal(ModelRequest, changed(MODEL, "input.mean", [other]))
+
+
+def test_a_whole_number_may_be_written_with_an_exponent() -> None:
+    body = changed(JOB, "targets.compression.max_params", 1e6)
+    limits = JobRequest.model_validate(body).targets.compression
+    assert limits is not None
+    assert limits.max_params == 1_000_000
 
 
 @pytest.mark.parametrize(
