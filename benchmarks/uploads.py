@@ -3,8 +3,9 @@
 `python -m benchmarks.uploads` starts an API of its own over SQLite and a folder and uploads, in
 turns with the local copy, files that are new to it: in one request, and in parts. Every side ends
 with a second copy whose SHA-256 is known to be right. What the client has to hash itself is told
-apart: the digest of the whole, without which no upload begins, and (with `--digests`) those of
-the parts.
+apart: the digest of the whole, without which no upload begins, and those of the parts, which it
+computes beside that, as the SDK does (not with `--no-digests`). The SDK's own upload is timed as
+well, with everything that it does.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ import httpx
 import psutil
 
 from benchmarks.machine import commit, hardware, load_average
+from cstar_client import Client
+from cstar_client.digests import field_value
+from cstar_client.uploads import Digests
 from stack.children import Child
 from store.database import Database
 from store.keys import create_key, create_tenant
@@ -66,7 +70,7 @@ class Load:
 class Round:
     """Seconds of one file; `upload_s` (in parts) from the first request to the file's document.
 
-    `single_s` is that of one `PUT /v1/files`.
+    `single_s` is that of one `PUT /v1/files`; `sdk_s` that of the SDK, its own hashes included.
 
     `..._cpu_s` is processor time, of all that took part; `others` how many processors everybody
     else on the machine kept busy meanwhile.
@@ -79,6 +83,7 @@ class Round:
     complete_s: float
     client_hash_s: float
     single_s: float
+    sdk_s: float
     local_cpu_s: float
     upload_cpu_s: float
     others: float
@@ -92,6 +97,11 @@ class Round:
     def ratio_single(self) -> float:
         """Speed of an upload in one request beside copying and hashing."""
         return (self.copy_s + self.hash_s) / self.single_s
+
+    @property
+    def ratio_sdk(self) -> float:
+        """Speed of the SDK's upload, with its own hashes, beside copying and hashing."""
+        return (self.copy_s + self.hash_s) / self.sdk_s
 
     @property
     def ratio_beside_flushed(self) -> float:
@@ -139,7 +149,11 @@ def measure(load: Load) -> dict[str, Any]:
         with Memory(process) as memory:
             numbers = range(load.rounds)
             rounds = [one_round(client, process, folder, load, number) for number in numbers]
-    found = [asdict(one) | {"ratio": one.ratio, "ratio_single": one.ratio_single} for one in rounds]
+    found = [
+        asdict(one)
+        | {"ratio": one.ratio, "ratio_single": one.ratio_single, "ratio_sdk": one.ratio_sdk}
+        for one in rounds
+    ]
     quietest = min(rounds, key=lambda one: one.others)
     return {
         "machine": hardware(),
@@ -151,6 +165,7 @@ def measure(load: Load) -> dict[str, Any]:
         "rounds_measured": found,
         "ratio": median(one.ratio for one in rounds),
         "ratio_single": median(one.ratio_single for one in rounds),
+        "ratio_sdk": median(one.ratio_sdk for one in rounds),
         "ratio_of_quietest_round": quietest.ratio,
         "ratio_beside_flushed": median(one.ratio_beside_flushed for one in rounds),
         "ratio_with_client_hash": median(one.ratio_with_client_hash for one in rounds),
@@ -167,10 +182,10 @@ def one_round(
     path = file_of(folder, load.file_bytes, seed=load.seed + number)
     wait_for_quiet(load.patience_s)
     local = remote = (0.0, 0.0, 0.0)
-    single = 0.0
+    single = sdk = 0.0
     local_cpu, remote_cpu, begun = Processors(), Processors(), time.perf_counter()
     before = busy_s() - cpu_s(process)
-    sides = ("local", "single", "remote")
+    sides = ("local", "single", "sdk", "remote")
     for side in sides if number % 2 == 0 else reversed(sides):
         os.sync()  # neither pays for what the other has left to write
         if side == "local":
@@ -179,13 +194,16 @@ def one_round(
         elif side == "single":
             single = upload_at_once(client, path)
             forget_stored(folder)
+        elif side == "sdk":
+            sdk = upload_by_sdk(client, path)
+            forget_stored(folder)
         else:
             with remote_cpu.counted(process):
                 remote = upload(client, path, load)
             forget_stored(folder)
     others = (busy_s() - cpu_s(process) - before) / (time.perf_counter() - begun)
     path.unlink()
-    return Round(*local, *remote, single, local_cpu.seconds, remote_cpu.seconds, others)
+    return Round(*local, *remote, single, sdk, local_cpu.seconds, remote_cpu.seconds, others)
 
 
 def forget_stored(folder: Path) -> None:
@@ -245,16 +263,15 @@ def copy_and_hash(path: Path, target: Path) -> tuple[float, float, float]:
 def upload(client: httpx.Client, path: Path, load: Load) -> tuple[float, float, float]:
     """Upload a file; seconds of all, of completing, and of the hash before."""
     begun = time.perf_counter()
-    sha256 = sha256_of(path)
+    digests = Digests.of(path) if load.digests else None
+    sha256 = digests.whole.hex() if digests else sha256_of(path)
     hashed = time.perf_counter()
     body = {"filename": "file.npz", "purpose": "dataset", "sha256": sha256}
     opened = client.post("/v1/uploads", json=body | {"bytes": path.stat().st_size})
     document = opened.raise_for_status().json()
     with ThreadPoolExecutor(load.connections) as threads:
         numbers = document["missing_parts"]
-        for _ in threads.map(
-            lambda n: send(client, path, document, n, digest=load.digests), numbers
-        ):
+        for _ in threads.map(lambda n: send(client, path, document, n, digests), numbers):
             pass
     sent = time.perf_counter()
     completed = client.post(document["urls"]["complete"]).raise_for_status().json()
@@ -279,15 +296,24 @@ def upload_at_once(client: httpx.Client, path: Path) -> float:
     return time.perf_counter() - begun
 
 
+def upload_by_sdk(client: httpx.Client, path: Path) -> float:
+    """Upload a file as a user of the SDK does; seconds of all."""
+    key = client.headers["Authorization"].removeprefix("Bearer ")
+    begun = time.perf_counter()
+    with Client(str(client.base_url), key) as sdk:
+        sdk.files.upload(path, purpose="dataset")
+    return time.perf_counter() - begun
+
+
 def send(
-    client: httpx.Client, path: Path, document: dict[str, Any], number: int, *, digest: bool
+    client: httpx.Client, path: Path, document: dict[str, Any], number: int, digests: Digests | None
 ) -> None:
-    """Send a part."""
+    """Send a part, with its digest if there is one."""
     content = part_of(path, document["part_bytes"], number)
     headers = {"Content-Length": str(len(content))}
-    if digest:
-        value = base64.b64encode(hashlib.sha256(content).digest()).decode()
-        headers["Content-Digest"] = f"sha-256=:{value}:"
+    if digests:
+        assert digests.part_bytes == document["part_bytes"]
+        headers["Content-Digest"] = field_value(digests.parts[number - 1])
     url = document["urls"]["part"].replace("{number}", str(number))
     client.put(url, content=pieces(content), headers=headers).raise_for_status()
 
@@ -369,9 +395,10 @@ def page(runs: list[dict[str, Any]]) -> str:
         "`python -m benchmarks.uploads`. The speed of an upload through the API (its first request "
         "to the file's document) beside that of copying and hashing the same file on the same disk "
         "in the same round: in one request (`PUT /v1/files`, hashed while it arrives), and in "
-        "parts, each checked against its digest, which costs a second pass over the whole when "
-        f"they are complete. At least {LEAST_RATIO} is asked for of an upload of 500 MB, and less "
-        f"than {GOAL_RSS_BYTES >> 20} MiB of growth of the API's resident memory. Where other work "
+        "parts, each checked against its digest while the whole is hashed beside. What the client "
+        "hashes before it begins is a row of its own, and so is the SDK with all that it does. At "
+        f"least {LEAST_RATIO} is asked for of an upload of 500 MB, and less than "
+        f"{GOAL_RSS_BYTES >> 20} MiB of growth of the API's resident memory. Where other work "
         "is on the machine, `chrt -r 1` before the command keeps it out of both sides.\n\n"
     )
     text += "| | " + " | ".join(f"run {n}" for n in range(1, len(runs) + 1)) + " |\n"
@@ -399,11 +426,13 @@ _CELLS: dict[str, Callable[[dict[str, Any]], str]] = {
     "flushing the copy, s": lambda run: _spread(run, "flush_s"),
     "upload in one request, s": lambda run: _spread(run, "single_s"),
     "upload in parts, s": lambda run: _spread(run, "upload_s"),
+    "upload by the SDK, its own hashes included, s": lambda run: _spread(run, "sdk_s"),
     "of which completing, s": lambda run: _spread(run, "complete_s"),
     "**in one request / (copy + hash), in speed**": lambda run: (
         f"**{_spread(run, 'ratio_single')}**"
     ),
     "**in parts / (copy + hash), in speed**": lambda run: f"**{_spread(run, 'ratio')}**",
+    "the SDK, with all that it does, in speed": lambda run: _spread(run, "ratio_sdk"),
     "in parts beside a copy that is flushed to the disk as the upload is": lambda run: (
         f"{run['ratio_beside_flushed']:.2f}"
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from cstar_client.transport import Transport, document
 
 SMALL_BYTES = 16 << 20  # above, a second request costs little beside the bytes
 PARALLEL = 4
+PART_BYTES = 32 << 20  # what the service chooses for most files; other parts are hashed when sent
 LOOKED_AT = 300  # of the newest uploads, for one to go on with
 COMPLETION_WAIT_S = 30
 MOST_ROUNDS = 20  # of completing, which also sends what the service has found damaged
@@ -41,14 +42,37 @@ def send(
     progress = _Progress(total, on_progress)
     if total <= SMALL_BYTES:
         return _put(transport, path, purpose, progress)
-    upload = _opened(transport, path, purpose)
+    digests = Digests.of(path)
+    upload = _opened(transport, path, purpose, digests.whole)
     for _ in range(MOST_ROUNDS):
         if upload["file"] is not None:
             progress.finish()
             return upload["file"]
-        _Parts(transport, path, upload, progress).send()
-        upload = _completed(transport, upload)
+        with _given_up_if_refused(transport, upload):
+            _Parts(transport, path, upload, digests, progress).send()
+            upload = _completed(transport, upload)
     raise Timeout(f"{upload['id']} was not completed; call again to go on")
+
+
+@dataclass(frozen=True)
+class Digests:
+    """The SHA-256 of a file, and those of its parts of `part_bytes`."""
+
+    whole: bytes
+    parts: Sequence[bytes]
+    part_bytes: int
+
+    @classmethod
+    def of(cls, path: Path) -> Digests:
+        """Hash a file both ways at once: a second processor has nothing else to do yet."""
+        total, found = path.stat().st_size, {}
+
+        def hash_pieces(size: int) -> None:
+            starts = range(0, total, size)
+            found[size] = [sha256(path, start=start, length=size) for start in starts]
+
+        _side_by_side(hash_pieces, [total, PART_BYTES])
+        return cls(found[total][0], found[PART_BYTES], PART_BYTES)
 
 
 @dataclass
@@ -95,13 +119,13 @@ def _counted(pieces: Iterator[bytes], number: int, progress: _Progress) -> Itera
         progress.note(number, count)
 
 
-def _opened(transport: Transport, path: Path, purpose: Purpose) -> Upload:
+def _opened(transport: Transport, path: Path, purpose: Purpose, digest: bytes) -> Upload:
     """Return the upload of these bytes that is under way, or a new one."""
     body = {
         "filename": path.name,
         "purpose": purpose,
         "bytes": path.stat().st_size,
-        "sha256": sha256(path).hex(),
+        "sha256": digest.hex(),
     }
     for known in islice(lists.rows(transport, "/v1/uploads"), LOOKED_AT):
         live = known["status"] in ("open", "completing")
@@ -110,11 +134,19 @@ def _opened(transport: Transport, path: Path, purpose: Purpose) -> Upload:
     return cast(Upload, transport.post("/v1/uploads", body))
 
 
-def _completed(transport: Transport, upload: Upload) -> Upload:
-    """Have the whole checked; returns the upload as it is then.
+@contextmanager
+def _given_up_if_refused(transport: Transport, upload: Upload) -> Iterator[None]:
+    """Give up an upload whose bytes are not those announced: the next attempt begins anew."""
+    try:
+        yield
+    except ApiError as error:
+        if error.code in ("digest_mismatch", "unknown_format"):
+            transport.send("POST", f"/v1/uploads/{upload['id']}/cancel", repeatable=True)
+        raise
 
-    One whose bytes are not those announced is given up, so that the next attempt begins anew.
-    """
+
+def _completed(transport: Transport, upload: Upload) -> Upload:
+    """Have the whole checked; returns the upload as it is then."""
     url = f"/v1/uploads/{upload['id']}"
     try:
         answer = transport.send(
@@ -124,8 +156,6 @@ def _completed(transport: Transport, upload: Upload) -> Upload:
     except ApiError as error:
         if error.code == "parts_missing":
             return cast(Upload, transport.get(url))
-        if error.code in ("digest_mismatch", "unknown_format"):
-            transport.send("POST", f"{url}/cancel", repeatable=True)
         raise
 
 
@@ -165,6 +195,7 @@ class _Parts:
     transport: Transport
     path: Path
     upload: Upload
+    digests: Digests
     progress: _Progress
 
     def send(self) -> None:
@@ -179,9 +210,10 @@ class _Parts:
         if self._sent_direct(number, direct):
             return
         url = f"/v1/uploads/{self.upload['id']}/parts/{number}"
-        start, size = self._start(number), self._size(number)
-        digest = sha256(self.path, start=start, length=size)
-        headers = {"Content-Digest": field_value(digest), "Content-Length": str(size)}
+        headers = {
+            "Content-Digest": field_value(self._digest(number)),
+            "Content-Length": str(self._size(number)),
+        }
         self.transport.send("PUT", url, headers=headers, content=lambda: self._bytes(number))
 
     def _sent_direct(self, number: int, direct: dict[int, str]) -> bool:
@@ -196,6 +228,11 @@ class _Parts:
             direct.clear()  # whoever cannot reach the bucket need not try with every part
             return False
         return True
+
+    def _digest(self, number: int) -> bytes:
+        if self.digests.part_bytes == self.upload["part_bytes"]:
+            return self.digests.parts[number - 1]
+        return sha256(self.path, start=self._start(number), length=self._size(number))
 
     def _bytes(self, number: int) -> Iterator[bytes]:
         pieces = chunks(self.path, start=self._start(number), length=self._size(number))

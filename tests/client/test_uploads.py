@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from api.uploads import service as service_of_uploads
-from cstar_client import Client, ConnectionFailed, InvalidRequest, Retries, uploads
+from cstar_client import Client, ConnectionFailed, InvalidRequest, Retries, digests, uploads
 from cstar_client.transport import Transport
 from store.blobs import BlobStore
 from tests.api.world import archive
@@ -154,15 +154,22 @@ def test_bytes_that_are_there_are_not_sent_again(client: Client, large_file: Pat
     assert told == [SIZE]
 
 
+@pytest.mark.parametrize("hashed_ahead", [True, False])
 def test_a_file_that_changes_meanwhile_is_refused_and_the_next_attempt_is_a_new_one(
-    client: Client, service: Service, large_file: Path, monkeypatch: pytest.MonkeyPatch
+    client: Client,
+    service: Service,
+    large_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    hashed_ahead: bool,
 ) -> None:
-    true_digest = uploads.sha256
-
-    def of_before(path: Path, **span: int) -> bytes:
-        return true_digest(path, **span) if span else hashlib.sha256(b"before").digest()
-
-    monkeypatch.setattr(uploads, "sha256", of_before)
+    now = large_file.read_bytes()
+    before = now[:-1] + bytes([now[-1] ^ 1])
+    of_before = uploads.Digests(
+        hashlib.sha256(before).digest(),
+        [hashlib.sha256(before[n : n + PART_BYTES]).digest() for n in range(0, SIZE, PART_BYTES)],
+        PART_BYTES if hashed_ahead else 1,
+    )
+    monkeypatch.setattr(uploads.Digests, "of", lambda _: of_before)
     with pytest.raises(InvalidRequest) as refusal:
         client.files.upload(large_file, purpose="dataset")
     assert refusal.value.code == "digest_mismatch"
@@ -171,6 +178,30 @@ def test_a_file_that_changes_meanwhile_is_refused_and_the_next_attempt_is_a_new_
     monkeypatch.undo()
     file = client.files.upload(large_file, purpose="dataset")
     assert stored(service, file) == sha256(large_file)
+
+
+@pytest.mark.parametrize("part_bytes", [PART_BYTES, 2 * PART_BYTES])
+def test_parts_are_hashed_ahead_as_the_service_is_expected_to_cut_them(
+    client: Client,
+    service: Service,
+    large_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    part_bytes: int,
+) -> None:
+    monkeypatch.setattr(uploads, "PART_BYTES", part_bytes)
+    hashed: list[int] = []
+
+    def counted(path: Path, *, start: int, length: int) -> bytes:
+        hashed.append(length)
+        return digests.sha256(path, start=start, length=length)
+
+    monkeypatch.setattr(uploads, "sha256", counted)
+    file = client.files.upload(large_file, purpose="dataset")
+    assert stored(service, file) == sha256(large_file)
+    hashed.remove(SIZE)  # the whole
+    ahead = -(-SIZE // part_bytes)
+    again = 0 if part_bytes == PART_BYTES else -(-SIZE // PART_BYTES)
+    assert len(hashed) == ahead + again
 
 
 def test_the_clients_memory_does_not_grow_with_the_file(access: Access, tmp_path: Path) -> None:
