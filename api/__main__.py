@@ -7,6 +7,7 @@ import socket
 import sys
 
 import uvicorn
+from uvicorn.protocols.http import httptools_impl
 
 from api.dependencies import UnfitSecretKey, require_secret_key
 from api.main import app
@@ -14,6 +15,9 @@ from store.logs import configure_logging
 from store.settings import settings
 from store.tracing import TracingUnavailable, configure_tracing
 
+# How much of a body may come before it is asked for. uvicorn has 64 KiB, with which it pauses after
+# every read from a socket, and no option.
+BODY_AHEAD_BYTES = 1 << 19
 SHUTDOWN_S = 5  # long polls and uploads in flight are cut after this
 
 
@@ -36,6 +40,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     configure_logging("api", settings().log_format)
+    httptools_impl.HIGH_WATER_LIMIT = BODY_AHEAD_BYTES
     config = uvicorn.Config(
         app,
         host=arguments.host,

@@ -162,6 +162,7 @@ class _DiskWriter:
         self._noted = False
         self._start = self._offset = layout.start(number)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._own = os.fstat(self._descriptor)
 
     def __enter__(self) -> PartWriter:
         return self
@@ -207,7 +208,7 @@ class _DiskWriter:
             there = self._path.stat()
         except FileNotFoundError as error:
             raise Sealed from error
-        if not os.path.samestat(there, os.fstat(self._descriptor)):
+        if not os.path.samestat(there, self._own):
             raise Sealed
 
 
