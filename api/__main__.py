@@ -40,7 +40,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     configure_logging("api", settings().log_format)
-    httptools_impl.HIGH_WATER_LIMIT = BODY_AHEAD_BYTES
+    httptools_impl.HIGH_WATER_LIMIT = BODY_AHEAD_BYTES  # type: ignore[attr-defined]
     config = uvicorn.Config(
         app,
         host=arguments.host,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 
-CHUNK_BYTES = 4 << 20  # between two calls that let other threads run
+from store.blobs import CHUNK_BYTES
 
 
 @contextmanager
