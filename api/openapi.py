@@ -57,7 +57,7 @@ def _complete(operation: dict[str, Any]) -> None:
     if "requestBody" in operation:  # it may end early, or be no text at all
         responses.setdefault("400", problem_responses("bad_request")[400])
     responses["default"] = {"description": "Problem", "content": PROBLEM_CONTENT}
-    promise_headers(operation)
+    promise_headers(responses)
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from api.middleware import HEADER
 _LOCATION, _CHALLENGE, _WAIT = "Location", "WWW-Authenticate", "Retry-After"
 _DESCRIPTIONS = {
     HEADER: "Names the request in the logs: the one that was sent, or a new one",
-    _LOCATION: "Where the new thing is",
+    _LOCATION: "Where the new thing is, or where to ask how far it is",
     _CHALLENGE: "What is needed (RFC 6750)",
     _WAIT: "Seconds to wait before the request is sent again",
 }
@@ -22,7 +22,6 @@ _BY_STATUS = {
     "503": [_WAIT],
     "default": [HEADER],
 }
-_NOTHING_NEW = {"complete_upload"}  # its 202 tells of what was asked about
 
 
 def header_components() -> dict[str, Any]:
@@ -33,13 +32,9 @@ def header_components() -> dict[str, Any]:
     }
 
 
-def promise_headers(operation: dict[str, Any]) -> None:
-    """Add to the responses of an operation the headers that its answers always have."""
-    responses, left_out = operation["responses"], set()
-    if operation["operationId"] in _NOTHING_NEW:
-        left_out = {_LOCATION}
+def promise_headers(responses: dict[str, Any]) -> None:
+    """Add to the `responses` of an operation the headers that its answers always have."""
     for status, names in _BY_STATUS.items():
         if status in responses:
-            kept = [name for name in names if name not in left_out]
-            promised = {name: {"$ref": f"#/components/headers/{name}"} for name in kept}
+            promised = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
             responses[status]["headers"] = promised | responses[status].get("headers", {})

@@ -178,7 +178,9 @@ async def complete_upload(
         wait.seconds = 0
     read = partial(_read, services, upload_id, tenant_id)
     document = await wait.until(read, _has_settled)
-    response.status_code = 202 if document.status is UploadStatus.COMPLETING else 200
+    if document.status is UploadStatus.COMPLETING:
+        response.status_code = 202
+        response.headers["Location"] = f"/v1/uploads/{upload_id}"  # RFC 9110, 15.3.3
     return _well(document)
 
 

@@ -393,6 +393,7 @@ def test_a_completion_whose_process_died_goes_on_when_its_lease_is_over(
     assert sender.put(upload, 1).json()["upload_status"] == "completing"
     waiting = sender.complete(upload, Prefer="wait=0")
     assert (waiting.status_code, waiting.json()["status"]) == (202, "completing")
+    assert waiting.headers["location"] == upload["urls"]["self"]
     services.parts.assemble(  # the process dies once the bytes have the name of the blob
         claimed.layout,
         upload["sha256"],
