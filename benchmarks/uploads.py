@@ -36,8 +36,8 @@ import psutil
 
 from benchmarks.machine import commit, hardware, load_average
 from cstar_client import Client
-from cstar_client.digests import field_value
-from cstar_client.uploads import Digests
+from cstar_client.digests import Digests, field_value
+from cstar_client.uploads import PART_BYTES
 from stack.children import Child
 from store.database import Database
 from store.keys import create_key, create_tenant
@@ -263,7 +263,7 @@ def copy_and_hash(path: Path, target: Path) -> tuple[float, float, float]:
 def upload(client: httpx.Client, path: Path, load: Load) -> tuple[float, float, float]:
     """Upload a file; seconds of all, of completing, and of the hash before."""
     begun = time.perf_counter()
-    digests = Digests.of(path) if load.digests else None
+    digests = Digests.of(path, PART_BYTES) if load.digests else None
     sha256 = digests.whole.hex() if digests else sha256_of(path)
     hashed = time.perf_counter()
     body = {"filename": "file.npz", "purpose": "dataset", "sha256": sha256}

@@ -7,18 +7,18 @@ open for the same bytes is gone on with, also by another process or machine.
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import cast
 
 from cstar_client import lists
-from cstar_client.digests import chunks, field_value, sha256
+from cstar_client.digests import Digests, chunks, field_value, sha256
 from cstar_client.documents import File, Purpose, Upload
 from cstar_client.errors import ApiError, ConnectionFailed, Timeout
+from cstar_client.parallel import side_by_side
 from cstar_client.transport import Transport, document
 
 SMALL_BYTES = 16 << 20  # above, a second request costs little beside the bytes
@@ -42,7 +42,7 @@ def send(
     progress = _Progress(total, on_progress)
     if total <= SMALL_BYTES:
         return _put(transport, path, purpose, progress)
-    digests = Digests.of(path)
+    digests = Digests.of(path, PART_BYTES)
     upload = _opened(transport, path, purpose, digests.whole)
     for _ in range(MOST_ROUNDS):
         if upload["file"] is not None:
@@ -52,27 +52,6 @@ def send(
             _Parts(transport, path, upload, digests, progress).send()
             upload = _completed(transport, upload)
     raise Timeout(f"{upload['id']} was not completed; call again to go on")
-
-
-@dataclass(frozen=True)
-class Digests:
-    """The SHA-256 of a file, and those of its parts of `part_bytes`."""
-
-    whole: bytes
-    parts: Sequence[bytes]
-    part_bytes: int
-
-    @classmethod
-    def of(cls, path: Path) -> Digests:
-        """Hash a file both ways at once: a second processor has nothing else to do yet."""
-        total, found = path.stat().st_size, {}
-
-        def hash_pieces(size: int) -> None:
-            starts = range(0, total, size)
-            found[size] = [sha256(path, start=start, length=size) for start in starts]
-
-        _side_by_side(hash_pieces, [total, PART_BYTES])
-        return cls(found[total][0], found[PART_BYTES], PART_BYTES)
 
 
 @dataclass
@@ -159,35 +138,6 @@ def _completed(transport: Transport, upload: Upload) -> Upload:
         raise
 
 
-def _side_by_side(work: Callable[[int], None], numbers: Sequence[int]) -> None:
-    """Do the work for each number, some at once; raises the first error, after what is under way.
-
-    The threads are daemons, unlike those of `concurrent.futures`: Ctrl-C waits for none of them.
-    """
-    ahead, errors, stopped = deque(numbers), deque[BaseException](), threading.Event()
-
-    def run() -> None:
-        with suppress(IndexError):  # nothing is left
-            while not stopped.is_set():
-                number = ahead.popleft()
-                try:
-                    work(number)
-                except BaseException as error:  # whoever waits is told
-                    errors.append(error)
-                    stopped.set()
-
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(PARALLEL)]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        stopped.set()
-    if errors:
-        raise errors[0]
-
-
 @dataclass(frozen=True)
 class _Parts:
     """Sends the parts of an upload that are missing, some at once."""
@@ -203,7 +153,9 @@ class _Parts:
         for part in self.upload["parts"]:
             self.progress.note(part["number"], part["bytes"])
         direct = {one["number"]: one["url"] for one in self.upload["presigned_parts"]}
-        _side_by_side(lambda n: self._part(n, direct), self.upload["missing_parts"])
+        side_by_side(
+            lambda n: self._part(n, direct), self.upload["missing_parts"], threads=PARALLEL
+        )
 
     def _part(self, number: int, direct: dict[int, str]) -> None:
         """Send a part: to the bucket itself where it takes parts, else to the service."""

@@ -28,6 +28,14 @@ def make(client: Any, **fields: Any) -> dict[str, Any]:
     return document
 
 
+def signing(client: Any, world: World, made: dict[str, Any]) -> tuple[str, ...]:
+    """Return the secrets that sign what is sent now."""
+    client.post(f"{PLACE}/{made['id']}/test")
+    claim = take(world.database, made["id"])
+    assert claim is not None
+    return claim.secrets
+
+
 def cancelled_job(client: Any, world: World) -> str:
     """Cancel a job, which is told; returns its id."""
     job_id: str = client.post("/v1/jobs", json=world.job_body()).json()["id"]
@@ -160,19 +168,13 @@ def test_rotation_gives_a_new_secret_and_keeps_the_old_one_for_a_while(
     rotated = client.post(f"{PLACE}/{made['id']}/rotate-secret").json()
     assert rotated["secret"] != made["secret"]
     assert rotated["previous_secret_expires_at"] is not None
-    client.post(f"{PLACE}/{made['id']}/test")
-    claim = take(world.database, made["id"])
-    assert claim is not None
-    assert claim.secrets == (rotated["secret"], made["secret"])
+    assert signing(client, world, made) == (rotated["secret"], made["secret"])
 
 
 def test_rotation_without_an_overlap_ends_the_old_secret_at_once(client: Any, world: World) -> None:
     made = make(client)
     answer = client.post(f"{PLACE}/{made['id']}/rotate-secret", json={"overlap_s": 0})
-    client.post(f"{PLACE}/{made['id']}/test")
-    claim = take(world.database, made["id"])
-    assert claim is not None
-    assert claim.secrets == (answer.json()["secret"],)
+    assert signing(client, world, made) == (answer.json()["secret"],)
     too_long = client.post(f"{PLACE}/{made['id']}/rotate-secret", json={"overlap_s": 10**7})
     assert too_long.json()["code"] == "invalid_request"
 
@@ -186,10 +188,7 @@ def test_a_second_rotation_drops_no_secret_before_its_time(client: Any, world: W
     until = datetime.fromisoformat(rotated["previous_secret_expires_at"])
     assert datetime.fromisoformat(refused.json()["possible_at"]) == until
     assert f"{until:%Y-%m-%d %H:%M:%S} UTC" in refused.json()["detail"]
-    client.post(f"{PLACE}/{made['id']}/test")
-    claim = take(world.database, made["id"])
-    assert claim is not None
-    assert claim.secrets == (rotated["secret"], made["secret"])
+    assert signing(client, world, made) == (rotated["secret"], made["secret"])
 
 
 def test_a_secret_that_leaked_can_be_ended_at_any_time(client: Any, world: World) -> None:
@@ -197,10 +196,7 @@ def test_a_secret_that_leaked_can_be_ended_at_any_time(client: Any, world: World
     rotate = f"{PLACE}/{made['id']}/rotate-secret"
     client.post(rotate)
     latest = client.post(rotate, json={"overlap_s": 0}).json()
-    client.post(f"{PLACE}/{made['id']}/test")
-    claim = take(world.database, made["id"])
-    assert claim is not None
-    assert claim.secrets == (latest["secret"],)
+    assert signing(client, world, made) == (latest["secret"],)
     assert client.post(rotate).status_code == 200
 
 

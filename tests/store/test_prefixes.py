@@ -82,6 +82,11 @@ def content_of(number: int, layout: Layout = LAYOUT) -> bytes:
     return random.Random(number).randbytes(layout.size(number))
 
 
+def write_all(parts: DiskParts) -> None:
+    for number in range(1, COUNT + 1):
+        write(parts, number, content_of(number))
+
+
 WHOLE = hashlib.sha256(b"".join(map(content_of, range(1, COUNT + 1)))).hexdigest()
 
 
@@ -109,8 +114,7 @@ def test_what_another_process_received_is_read(tmp_path: Path) -> None:
 
 def test_a_process_that_begins_anew_reads_everything(tmp_path: Path) -> None:
     first, second = places(tmp_path, 2)
-    for number in range(1, COUNT + 1):
-        write(first, number, content_of(number))
+    write_all(first)
     settle(first)
     assert reads(second, WHOLE) == ALL_READ
 
@@ -119,8 +123,7 @@ def test_what_was_hashed_long_ago_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (parts,) = places(tmp_path, 1)
-    for number in range(1, COUNT + 1):
-        write(parts, number, content_of(number))
+    write_all(parts)
     settle(parts)
     with (tmp_path / "uploads" / "upl_1.open").open("r+b") as file:
         file.write(b"rot")
@@ -176,8 +179,7 @@ def test_what_cannot_be_hashed_ahead_is_read_at_the_end(
 
 def test_torn_notes_are_no_notes(tmp_path: Path) -> None:
     (parts,) = places(tmp_path, 1)
-    for number in range(1, COUNT + 1):
-        write(parts, number, content_of(number))
+    write_all(parts)
     settle(parts)
     with (tmp_path / "uploads" / "upl_1.notes").open("ab") as notes:
         notes.write(b"x")
@@ -200,8 +202,7 @@ def test_a_writer_that_does_not_finish_is_noticed_too(tmp_path: Path) -> None:
     (parts,) = places(tmp_path, 1)
     late = parts.write(LAYOUT, 2)
     late.write([b"x"])
-    for number in range(1, COUNT + 1):
-        write(parts, number, content_of(number))
+    write_all(parts)
     settle(parts)
     late.write([b"x"])
     actual, expected = found(parts, tmp_path)
@@ -221,8 +222,7 @@ def test_a_part_that_is_sent_again_while_it_is_hashed_is_read(
             write(second, number, b"x" * PART)
 
     monkeypatch.setattr(prefixes, "chunks", disturbed)
-    for number in range(1, COUNT + 1):
-        write(first, number, content_of(number))
+    write_all(first)
     settle(first)
     actual, expected = found(first, tmp_path)
     assert again == []
@@ -245,8 +245,7 @@ def test_a_part_is_not_hashed_between_the_note_of_a_write_and_the_write(
     thread = threading.Thread(target=write, args=(second, 1, b"x" * PART))
     thread.start()
     assert noted.wait(PATIENCE_S)
-    for number in range(1, COUNT + 1):
-        write(first, number, content_of(number))
+    write_all(first)
     settle(first)
     go_on.set()
     thread.join(PATIENCE_S)
@@ -268,8 +267,7 @@ def test_writers_of_other_parts_do_not_keep_one_from_being_hashed(tmp_path: Path
 def test_what_a_late_writer_puts_elsewhere_is_not_of_the_file(tmp_path: Path) -> None:
     """It began when the file was sealed, and wrote to another, which gave way to the first."""
     first, second = places(tmp_path, 2)
-    for number in range(1, COUNT + 1):
-        write(first, number, content_of(number))
+    write_all(first)
     with pytest.raises(DigestMismatch):
         reads(first, WRONG)
     write(second, 1, b"x" * PART)
@@ -293,8 +291,7 @@ def test_hashing_stops_in_the_midst_of_a_part_when_the_upload_is_completed(
 
     ended = threading.Event()
     monkeypatch.setattr(prefixes, "chunks", slow)
-    for number in range(1, COUNT + 1):
-        write(parts, number, content_of(number))
+    write_all(parts)
     assert in_the_midst.wait(PATIENCE_S)
     prefix = parts._prefixes._prefixes[LAYOUT.upload_id]
     monkeypatch.setattr(prefix, "_ended", True)
